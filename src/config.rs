@@ -1,0 +1,397 @@
+//! config.json, speech_tokenizer/config.json and generation_config.json as facts. Refuses values that this
+//! engine does not know, by field and file; keys that have no effect upstream are left alone.
+
+use crate::error::{Error, Result};
+use crate::frame::{GROUPS, SAMPLE_RATE, SAMPLES_PER_FRAME};
+use crate::request::SamplingOptions;
+use crate::source::ModelSource;
+use serde::Deserialize;
+use std::collections::BTreeMap;
+
+/// What a checkpoint was trained for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ModelKind {
+    /// Speaks in the voice of a reference.
+    Base,
+    /// Speaks in preset voices.
+    CustomVoice,
+    /// Speaks in a voice described in words.
+    VoiceDesign,
+}
+
+/// One transformer stack: talker, predictor, or the codec's.
+#[derive(Clone, Debug)]
+pub struct StackConfig {
+    pub hidden: usize,
+    pub intermediate: usize,
+    pub layers: usize,
+    pub heads: usize,
+    pub kv_heads: usize,
+    pub head_dim: usize,
+    pub rms_eps: f32,
+    pub rope_theta: f64,
+}
+
+/// Codec-vocabulary ids that steer the talker.
+#[derive(Clone, Copy, Debug)]
+pub struct CodecControls {
+    pub pad: u32,
+    pub bos: u32,
+    pub eos: u32,
+    pub think: u32,
+    pub nothink: u32,
+    pub think_bos: u32,
+    pub think_eos: u32,
+}
+
+/// Text-vocabulary ids that steer the prompt.
+#[derive(Clone, Copy, Debug)]
+pub struct TextControls {
+    pub im_start: u32,
+    pub im_end: u32,
+    pub tts_pad: u32,
+    pub tts_bos: u32,
+    pub tts_eos: u32,
+    pub assistant: u32,
+}
+
+/// A preset voice: its row in the codec embedding, and the dialect that it speaks by nature.
+#[derive(Clone, Debug)]
+pub struct Speaker {
+    pub id: u32,
+    pub dialect: Option<String>,
+}
+
+#[derive(Clone, Debug)]
+pub struct CodecConfig {
+    pub latent_dim: usize,
+    pub codebook_dim: usize,
+    pub codebook_size: usize,
+    pub transformer: StackConfig,
+    pub sliding_window: usize,
+    pub decoder_dim: usize,
+    pub upsample_rates: Vec<usize>,
+    pub upsampling_ratios: Vec<usize>,
+}
+
+/// Every fact of a checkpoint that the engine uses.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub kind: ModelKind,
+    /// "0b6" or "1b7" upstream; only says whether a preset voice takes an instruction.
+    pub size: String,
+    pub text_controls: TextControls,
+    pub codec_controls: CodecControls,
+    pub talker: StackConfig,
+    pub text_hidden: usize,
+    pub text_vocab: usize,
+    pub talker_vocab: usize,
+    pub max_positions: usize,
+    pub predictor: StackConfig,
+    /// Code values in a group.
+    pub codes: usize,
+    pub languages: BTreeMap<String, u32>,
+    pub speakers: BTreeMap<String, Speaker>,
+    pub codec: CodecConfig,
+    /// generation_config.json; a field it leaves out is upstream's hard default.
+    pub sampling: SamplingOptions,
+}
+
+const MAIN: &str = "config.json";
+const CODEC: &str = "speech_tokenizer/config.json";
+const GENERATION: &str = "generation_config.json";
+
+impl Config {
+    pub fn open(source: &ModelSource) -> Result<Config> {
+        let main: MainJson = source.json(MAIN)?;
+        let codec: CodecJson = source.json(CODEC)?;
+        let sampling = match source.read_if_there(GENERATION)? {
+            None => SamplingOptions::default(),
+            Some(_) => source.json(GENERATION)?,
+        };
+        sampling.check().map_err(|e| Error::checkpoint(source.describe(GENERATION), e.to_string()))?;
+        let in_file = |file: &str| {
+            let file = source.describe(file);
+            move |what: String| Error::checkpoint(file.clone(), what)
+        };
+        let main_error = in_file(MAIN);
+        let config = main.check(sampling, codec.check().map_err(in_file(CODEC))?).map_err(&main_error)?;
+        if config.codec.codebook_size != config.codes {
+            return Err(main_error(format!(
+                "code_predictor_config.vocab_size is {}, but the codec's codebook_size is {}",
+                config.codes, config.codec.codebook_size
+            )));
+        }
+        Ok(config)
+    }
+
+    /// Names a caller may ask for: dialects belong to speakers and are not on the list.
+    pub fn language_names(&self) -> impl Iterator<Item = &str> {
+        self.languages.keys().map(String::as_str).filter(|name| !name.contains("dialect"))
+    }
+}
+
+type Checked<T> = std::result::Result<T, String>;
+
+fn known<T: PartialEq + std::fmt::Debug>(field: &str, found: &T, expected: &T) -> Checked<()> {
+    if found == expected { Ok(()) } else { Err(format!("{field} is {found:?}; only {expected:?} is known")) }
+}
+
+fn positive(field: &str, value: usize) -> Checked<usize> {
+    // No published dimension comes near 2^20; a corrupt one must not become an allocation.
+    if (1..1 << 20).contains(&value) { Ok(value) } else { Err(format!("{field} is {value}; expected 1 to 1048575")) }
+}
+
+#[derive(Deserialize)]
+struct MainJson {
+    model_type: String,
+    tokenizer_type: String,
+    tts_model_size: String,
+    tts_model_type: ModelKind,
+    im_start_token_id: u32,
+    im_end_token_id: u32,
+    assistant_token_id: u32,
+    tts_pad_token_id: u32,
+    tts_bos_token_id: u32,
+    tts_eos_token_id: u32,
+    talker_config: TalkerJson,
+}
+
+#[derive(Deserialize)]
+struct StackJson {
+    hidden_size: usize,
+    intermediate_size: usize,
+    num_hidden_layers: usize,
+    num_attention_heads: usize,
+    num_key_value_heads: usize,
+    head_dim: usize,
+    rms_norm_eps: f32,
+    rope_theta: f64,
+    hidden_act: String,
+    #[serde(default)]
+    attention_bias: bool,
+}
+
+impl StackJson {
+    fn check(&self, part: &str) -> Checked<StackConfig> {
+        let field = |name: &str| format!("{part}.{name}");
+        known(&field("hidden_act"), &self.hidden_act.as_str(), &"silu")?;
+        known(&field("attention_bias"), &self.attention_bias, &false)?;
+        if self.num_key_value_heads == 0 || !self.num_attention_heads.is_multiple_of(self.num_key_value_heads) {
+            let (heads, kv) = (self.num_attention_heads, self.num_key_value_heads);
+            return Err(format!("{}: {heads} is no multiple of num_key_value_heads {kv}", field("num_attention_heads")));
+        }
+        if !self.head_dim.is_multiple_of(2) {
+            return Err(format!("{} is {}; expected an even number", field("head_dim"), self.head_dim));
+        }
+        if !(self.rms_norm_eps > 0.0 && self.rope_theta > 1.0) {
+            return Err(format!("{part}: rms_norm_eps {} or rope_theta {}", self.rms_norm_eps, self.rope_theta));
+        }
+        Ok(StackConfig {
+            hidden: positive(&field("hidden_size"), self.hidden_size)?,
+            intermediate: positive(&field("intermediate_size"), self.intermediate_size)?,
+            layers: positive(&field("num_hidden_layers"), self.num_hidden_layers)?,
+            heads: positive(&field("num_attention_heads"), self.num_attention_heads)?,
+            kv_heads: self.num_key_value_heads,
+            head_dim: positive(&field("head_dim"), self.head_dim)?,
+            rms_eps: self.rms_norm_eps,
+            rope_theta: self.rope_theta,
+        })
+    }
+}
+
+#[derive(Deserialize)]
+struct TalkerJson {
+    #[serde(flatten)]
+    stack: StackJson,
+    code_predictor_config: PredictorJson,
+    vocab_size: usize,
+    text_vocab_size: usize,
+    text_hidden_size: usize,
+    num_code_groups: usize,
+    max_position_embeddings: usize,
+    #[serde(default)]
+    use_sliding_window: bool,
+    rope_scaling: Option<RopeJson>,
+    codec_pad_id: u32,
+    codec_bos_id: u32,
+    codec_eos_token_id: u32,
+    codec_think_id: u32,
+    codec_nothink_id: u32,
+    codec_think_bos_id: u32,
+    codec_think_eos_id: u32,
+    #[serde(default)]
+    codec_language_id: BTreeMap<String, u32>,
+    #[serde(default)]
+    spk_id: BTreeMap<String, u32>,
+    #[serde(default)]
+    spk_is_dialect: BTreeMap<String, Dialect>,
+}
+
+/// false, or the dialect's name.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Dialect {
+    No(bool),
+    Name(String),
+}
+
+#[derive(Deserialize)]
+struct RopeJson {
+    rope_type: Option<String>,
+    r#type: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct PredictorJson {
+    #[serde(flatten)]
+    stack: StackJson,
+    vocab_size: usize,
+    num_code_groups: usize,
+    #[serde(default)]
+    use_sliding_window: bool,
+    rope_scaling: Option<serde_json::Value>,
+}
+
+impl MainJson {
+    fn check(self, sampling: SamplingOptions, codec: CodecConfig) -> Checked<Config> {
+        let talker = &self.talker_config;
+        let predictor = &talker.code_predictor_config;
+        known("model_type", &self.model_type.as_str(), &"qwen3_tts")?;
+        known("tokenizer_type", &self.tokenizer_type.as_str(), &"qwen3_tts_tokenizer_12hz")?;
+        known("talker_config.num_code_groups", &talker.num_code_groups, &GROUPS)?;
+        known("talker_config.use_sliding_window", &talker.use_sliding_window, &false)?;
+        known("code_predictor_config.num_code_groups", &predictor.num_code_groups, &GROUPS)?;
+        known("code_predictor_config.use_sliding_window", &predictor.use_sliding_window, &false)?;
+        known("code_predictor_config.rope_scaling", &predictor.rope_scaling, &None)?;
+        // M-RoPE's sections do nothing here: its three position rows are always equal (spec 3.2).
+        if let Some(kind) = talker.rope_scaling.as_ref().and_then(|r| r.rope_type.as_ref().or(r.r#type.as_ref())) {
+            known("talker_config.rope_scaling.rope_type", &kind.as_str(), &"default")?;
+        }
+        let codes = positive("code_predictor_config.vocab_size", predictor.vocab_size)?;
+        let vocab = positive("talker_config.vocab_size", talker.vocab_size)?;
+        // Upstream suppresses the last 1024 ids, which are the controls, whatever the size.
+        if vocab != codes + 1024 {
+            return Err(format!("talker_config.vocab_size is {vocab}; expected {codes} codes + 1024 controls"));
+        }
+        let control = |field: &str, id: u32| match (codes..vocab).contains(&(id as usize)) {
+            true => Ok(id),
+            false => Err(format!("talker_config.{field} is {id}; expected {codes} to {}", vocab - 1)),
+        };
+        let text_vocab = positive("talker_config.text_vocab_size", talker.text_vocab_size)?;
+        let text = |field: &str, id: u32| match (id as usize) < text_vocab {
+            true => Ok(id),
+            false => Err(format!("{field} is {id}; expected under text_vocab_size {text_vocab}")),
+        };
+        let mut languages = BTreeMap::new();
+        for (name, &id) in &talker.codec_language_id {
+            languages.insert(name.to_lowercase(), control(&format!("codec_language_id.{name}"), id)?);
+        }
+        let mut speakers = BTreeMap::new();
+        for (name, &id) in &talker.spk_id {
+            if id as usize >= vocab {
+                return Err(format!("talker_config.spk_id.{name} is {id}; expected under vocab_size {vocab}"));
+            }
+            let dialect = match talker.spk_is_dialect.get(name) {
+                None | Some(Dialect::No(false)) => None,
+                Some(Dialect::Name(dialect)) if languages.contains_key(&dialect.to_lowercase()) => {
+                    Some(dialect.to_lowercase())
+                }
+                Some(Dialect::Name(dialect)) => {
+                    return Err(format!("talker_config.spk_is_dialect.{name}: no codec_language_id for {dialect:?}"));
+                }
+                Some(Dialect::No(true)) => {
+                    return Err(format!("talker_config.spk_is_dialect.{name} is true; expected false or a name"));
+                }
+            };
+            speakers.insert(name.to_lowercase(), Speaker { id, dialect });
+        }
+        Ok(Config {
+            kind: self.tts_model_type,
+            size: self.tts_model_size,
+            text_controls: TextControls {
+                im_start: text("im_start_token_id", self.im_start_token_id)?,
+                im_end: text("im_end_token_id", self.im_end_token_id)?,
+                tts_pad: text("tts_pad_token_id", self.tts_pad_token_id)?,
+                tts_bos: text("tts_bos_token_id", self.tts_bos_token_id)?,
+                tts_eos: text("tts_eos_token_id", self.tts_eos_token_id)?,
+                assistant: text("assistant_token_id", self.assistant_token_id)?,
+            },
+            codec_controls: CodecControls {
+                pad: control("codec_pad_id", talker.codec_pad_id)?,
+                bos: control("codec_bos_id", talker.codec_bos_id)?,
+                eos: control("codec_eos_token_id", talker.codec_eos_token_id)?,
+                think: control("codec_think_id", talker.codec_think_id)?,
+                nothink: control("codec_nothink_id", talker.codec_nothink_id)?,
+                think_bos: control("codec_think_bos_id", talker.codec_think_bos_id)?,
+                think_eos: control("codec_think_eos_id", talker.codec_think_eos_id)?,
+            },
+            talker: talker.stack.check("talker_config")?,
+            text_hidden: positive("talker_config.text_hidden_size", talker.text_hidden_size)?,
+            text_vocab,
+            talker_vocab: vocab,
+            max_positions: positive("talker_config.max_position_embeddings", talker.max_position_embeddings)?,
+            predictor: predictor.stack.check("code_predictor_config")?,
+            codes,
+            languages,
+            speakers,
+            codec,
+            sampling,
+        })
+    }
+}
+
+#[derive(Deserialize)]
+struct CodecJson {
+    model_type: String,
+    encoder_valid_num_quantizers: usize,
+    output_sample_rate: u32,
+    decode_upsample_rate: usize,
+    decoder_config: DecoderJson,
+}
+
+#[derive(Deserialize)]
+struct DecoderJson {
+    #[serde(flatten)]
+    stack: StackJson,
+    latent_dim: usize,
+    codebook_dim: usize,
+    codebook_size: usize,
+    num_quantizers: usize,
+    sliding_window: usize,
+    decoder_dim: usize,
+    upsample_rates: Vec<usize>,
+    upsampling_ratios: Vec<usize>,
+}
+
+impl CodecJson {
+    fn check(self) -> Checked<CodecConfig> {
+        let decoder = &self.decoder_config;
+        known("model_type", &self.model_type.as_str(), &"qwen3_tts_tokenizer_12hz")?;
+        known("encoder_valid_num_quantizers", &self.encoder_valid_num_quantizers, &GROUPS)?;
+        known("output_sample_rate", &self.output_sample_rate, &SAMPLE_RATE)?;
+        known("decode_upsample_rate", &self.decode_upsample_rate, &SAMPLES_PER_FRAME)?;
+        known("decoder_config.num_quantizers", &decoder.num_quantizers, &GROUPS)?;
+        let rates = decoder.upsampling_ratios.iter().chain(&decoder.upsample_rates);
+        let product = rates.fold(1, |product: usize, &rate| product.saturating_mul(rate));
+        known("decoder_config: product of upsampling_ratios and upsample_rates", &product, &SAMPLES_PER_FRAME)?;
+        let halvings = decoder.upsample_rates.len();
+        if !decoder.decoder_dim.is_multiple_of(1 << halvings) {
+            return Err(format!("decoder_config.decoder_dim is {}; expected a multiple of {}", decoder.decoder_dim, 1 << halvings));
+        }
+        if !decoder.codebook_dim.is_multiple_of(2) {
+            return Err(format!("decoder_config.codebook_dim is {}; expected an even number", decoder.codebook_dim));
+        }
+        Ok(CodecConfig {
+            latent_dim: positive("decoder_config.latent_dim", decoder.latent_dim)?,
+            codebook_dim: positive("decoder_config.codebook_dim", decoder.codebook_dim)?,
+            codebook_size: positive("decoder_config.codebook_size", decoder.codebook_size)?,
+            transformer: decoder.stack.check("decoder_config")?,
+            sliding_window: positive("decoder_config.sliding_window", decoder.sliding_window)?,
+            decoder_dim: positive("decoder_config.decoder_dim", decoder.decoder_dim)?,
+            upsample_rates: decoder.upsample_rates.clone(),
+            upsampling_ratios: decoder.upsampling_ratios.clone(),
+        })
+    }
+}

@@ -1,0 +1,200 @@
+//! The reference backend: the model on the CPU, in f32, over mapped weights. Read this first, then `talker`,
+//! `predictor`, `stack`, `codec`, and `ops` for the arithmetic. A slot is one utterance's place.
+
+mod codec;
+mod ops;
+mod predictor;
+mod sample;
+mod stack;
+mod talker;
+
+pub use codec::CodecSlot;
+pub use ops::Threads;
+pub use sample::{Choice, philox_uniform};
+
+use crate::error::{Error, Result};
+use crate::frame::{Frame, GROUPS};
+use crate::model::Model;
+use crate::prompt::Position;
+use crate::request::{Randomness, Sampler, Sampling};
+use crate::state::CodecState;
+use codec::Codec;
+use predictor::Predictor;
+use sample::{Source, TalkerRules, argmax, draw};
+use stack::Kv;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use talker::{Talker, TalkerOutput};
+
+/// The model on the CPU. Results depend on the request alone, not on the number of threads.
+pub struct Reference {
+    pub model: Arc<Model>,
+    threads: Threads,
+    codec_state: CodecState,
+}
+
+/// One utterance: the talker's and predictor's memory, the draws, and what the last talker step gave.
+pub struct Slot {
+    talker_kv: Kv,
+    predictor_kv: Kv,
+    sampling: Sampling,
+    source: Source,
+    output: Option<TalkerOutput>,
+    /// Group-0 tokens so far, each once, for the penalty.
+    seen: BTreeSet<usize>,
+    /// Talker tokens so far; frames are the same number until the end.
+    tokens: usize,
+    /// Filled while it is there.
+    pub recording: Option<Recording>,
+}
+
+/// What a conformance run keeps of the arithmetic, each [steps][width] in order.
+#[derive(Default)]
+pub struct Recording {
+    pub prefill_embeds: Vec<f32>,
+    pub talker_hidden: Vec<f32>,
+    pub talker_logits: Vec<f32>,
+    pub predictor_logits: Vec<f32>,
+}
+
+/// One step of an utterance.
+#[derive(Clone, Copy, Debug)]
+pub enum Step {
+    /// The choices of a frame, and how near each was to another.
+    Frame { chosen: Frame, margins: [f32; GROUPS] },
+    /// The talker chose to stop.
+    Eos,
+    /// max_new_tokens are used up; the last of them makes no frame, as upstream.
+    Length,
+}
+
+impl Reference {
+    /// `threads`: how many; `None` takes one per core.
+    pub fn new(model: Arc<Model>, threads: Option<usize>) -> Result<Reference> {
+        let codec_state = CodecState::new(&model.config.codec);
+        Ok(Reference { model, threads: Threads::new(threads)?, codec_state })
+    }
+
+    pub fn slot(&self, sampling: Sampling, randomness: Randomness) -> Slot {
+        Slot {
+            talker_kv: Kv::new(&self.model.config.talker),
+            predictor_kv: Kv::new(&self.model.config.predictor),
+            sampling,
+            source: Source::new(randomness),
+            output: None,
+            seen: BTreeSet::new(),
+            tokens: 0,
+            recording: None,
+        }
+    }
+
+    pub fn codec_slot(&self) -> CodecSlot {
+        CodecSlot::new(&self.codec_state)
+    }
+
+    fn talker(&self) -> Talker<'_> {
+        Talker { config: &self.model.config, weights: &self.model.weights, threads: &self.threads }
+    }
+
+    /// Runs the prompt; the slot is then ready for its first step.
+    pub fn prefill(&self, slot: &mut Slot, prompt: &[Position]) {
+        let embeds = self.threads.install(|| self.talker().embed(prompt));
+        if let Some(recording) = &mut slot.recording {
+            recording.prefill_embeds.clone_from(&embeds);
+        }
+        self.forward(slot, embeds);
+    }
+
+    /// Feeds a finished frame and the next text token back to the talker.
+    pub fn feed(&self, slot: &mut Slot, frame: &Frame, text: u32) {
+        let embeds = self.threads.install(|| self.talker().embed_step(frame, text));
+        self.forward(slot, embeds);
+    }
+
+    fn forward(&self, slot: &mut Slot, embeds: Vec<f32>) {
+        let output = self.threads.install(|| self.talker().forward(&mut slot.talker_kv, embeds));
+        if let Some(recording) = &mut slot.recording {
+            recording.talker_hidden.extend_from_slice(&output.hidden);
+            recording.talker_logits.extend_from_slice(&output.logits);
+        }
+        slot.output = Some(output);
+    }
+
+    /// Chooses the next token and, unless it ends the utterance, the frame's other groups. With `forced`, that
+    /// frame's codes are taken as chosen: each group sees them before it, whatever it would choose itself.
+    pub fn step(&self, slot: &mut Slot, forced: Option<&Frame>) -> Result<Step> {
+        let Some(output) = slot.output.take() else {
+            return Err(Error::compute("step", "no prompt or frame was fed since the last step"));
+        };
+        let config = &self.model.config;
+        let (frame_number, eos) = (slot.tokens, config.codec_controls.eos as usize);
+        let sampling = slot.sampling;
+        let mut scores = output.logits;
+        self.check(&scores, frame_number, 0)?;
+        TalkerRules {
+            seen: &slot.seen,
+            repetition_penalty: sampling.repetition_penalty,
+            eos,
+            eos_allowed: slot.tokens >= 2,
+        }
+        .apply(&mut scores);
+        let first = choose(&mut scores, &sampling.talker, &mut slot.source, frame_number, 0)?;
+        slot.tokens += 1;
+        if forced.is_none() {
+            if first.index == eos {
+                return Ok(Step::Eos);
+            }
+            if slot.tokens >= sampling.max_new_tokens {
+                return Ok(Step::Length);
+            }
+        }
+
+        let mut chosen = [0; GROUPS];
+        let mut margins = [0.0; GROUPS];
+        (chosen[0], margins[0]) = (first.index as u16, first.margin);
+        let mut fed = chosen;
+        fed[0] = forced.map_or(chosen[0], |f| f[0]);
+        slot.seen.insert(fed[0].into());
+        let predictor = Predictor { config, weights: &self.model.weights, threads: &self.threads };
+        let (kv, source, recording) = (&mut slot.predictor_kv, &mut slot.source, &mut slot.recording);
+        let choose_group = |group: usize, logits: &[f32]| {
+            self.check(logits, frame_number, group)?;
+            if let Some(recording) = recording {
+                recording.predictor_logits.extend_from_slice(logits);
+            }
+            let choice = choose(&mut logits.to_vec(), &sampling.predictor, source, frame_number, group)?;
+            (chosen[group], margins[group]) = (choice.index as u16, choice.margin);
+            Ok(forced.map_or(chosen[group], |f| f[group]))
+        };
+        self.threads.install(|| predictor.frame(kv, &output.hidden, &mut fed, choose_group))?;
+        Ok(Step::Frame { chosen, margins })
+    }
+
+    /// The next frames' samples: SAMPLES_PER_FRAME each, in [-1, 1]. Any cutting of the same frames gives the same
+    /// samples. A code that no codebook has, and weights that are not finite, are errors.
+    pub fn decode(&self, slot: &mut CodecSlot, frames: &[Frame]) -> Result<Vec<f32>> {
+        let config = &self.model.config.codec;
+        crate::prompt::template::check_codes("codes", frames, config.codebook_size)?;
+        let weights = &self.model.weights.codec;
+        let codec = Codec { config, weights, threads: &self.threads, state: &self.codec_state };
+        let samples = codec.decode(slot, frames);
+        match samples.iter().all(|s| s.is_finite()) {
+            true => Ok(samples),
+            false => Err(self.model.blame("codec decode", "samples are not finite")),
+        }
+    }
+
+    fn check(&self, scores: &[f32], frame: usize, group: usize) -> Result<()> {
+        match scores.iter().all(|s| s.is_finite()) {
+            true => Ok(()),
+            false => Err(self.model.blame("step", &format!("scores of frame {frame} group {group} are not finite"))),
+        }
+    }
+}
+
+fn choose(scores: &mut [f32], sampler: &Sampler, source: &mut Source, frame: usize, group: usize) -> Result<Choice> {
+    match sampler.do_sample {
+        false => Ok(argmax(scores)),
+        true => Ok(draw(scores, sampler, source.uniform(frame, group)?)),
+    }
+}

@@ -1,0 +1,188 @@
+//! What a caller asks for: voice, language, layout, instruction, sampling, randomness. Owns the defaults
+//! and the limits of each; knows no model.
+
+use crate::error::{Error, Result};
+use crate::frame::Frame;
+
+/// How the text reaches the talker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layout {
+    /// One text token in the prompt, then one with each frame: the layout for text that arrives live.
+    Streaming,
+    /// The whole text in the prompt.
+    Whole,
+}
+
+/// Who speaks.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum Voice {
+    /// Nobody named: VoiceDesign speaks as the instruction says.
+    #[default]
+    Unset,
+    /// A preset of a CustomVoice model, by name in any case.
+    Preset(String),
+    /// A voice taken from a recording, for Base models.
+    Cloned(VoicePrompt),
+}
+
+/// What a Base model needs of a recording.
+#[derive(Clone, Debug, PartialEq)]
+pub struct VoicePrompt {
+    /// The speaker encoder's vector, as long as the talker is wide.
+    pub speaker_vector: Vec<f32>,
+    /// The recording's frames and its words, for an in-context clone; without them the vector alone speaks.
+    pub reference: Option<Reference>,
+}
+
+/// A recording as frames, with what is said in it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reference {
+    pub frames: Vec<Frame>,
+    pub transcript: String,
+}
+
+/// Which of the two pre-tokeniser regexes cuts the text (spec 2.1).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Regex {
+    /// What the official package uses for a hub id.
+    #[default]
+    Qwen,
+    /// What it uses for the same files in a local folder.
+    Mistral,
+}
+
+/// The official sampling controls, by their official names; `None` is "not said".
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct SamplingOptions {
+    pub do_sample: Option<bool>,
+    pub temperature: Option<f32>,
+    pub top_k: Option<usize>,
+    pub top_p: Option<f32>,
+    pub repetition_penalty: Option<f32>,
+    pub subtalker_dosample: Option<bool>,
+    pub subtalker_temperature: Option<f32>,
+    pub subtalker_top_k: Option<usize>,
+    pub subtalker_top_p: Option<f32>,
+    /// Talker tokens at most, so one frame fewer.
+    pub max_new_tokens: Option<usize>,
+}
+
+/// How one token is drawn from its scores.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Sampler {
+    /// Off: the best score wins.
+    pub do_sample: bool,
+    pub temperature: f32,
+    /// 0: no limit.
+    pub top_k: usize,
+    pub top_p: f32,
+}
+
+/// Every control settled: the caller's word, else the checkpoint's, else upstream's hard default.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Sampling {
+    pub talker: Sampler,
+    pub repetition_penalty: f32,
+    pub predictor: Sampler,
+    pub max_new_tokens: usize,
+}
+
+impl SamplingOptions {
+    /// Greedy for talker and predictor: the conformance mode.
+    pub fn greedy() -> SamplingOptions {
+        SamplingOptions { do_sample: Some(false), subtalker_dosample: Some(false), ..Default::default() }
+    }
+
+    /// Checks what is said here; the error names the field.
+    pub fn check(&self) -> Result<()> {
+        let finite_above = |field: &'static str, value: Option<f32>, floor: f32| match value {
+            Some(v) if !(v > floor && v.is_finite()) => {
+                Err(Error::request(field, format!("is {v}; expected a finite number above {floor}")))
+            }
+            _ => Ok(()),
+        };
+        finite_above("temperature", self.temperature, 0.0)?;
+        finite_above("subtalker_temperature", self.subtalker_temperature, 0.0)?;
+        finite_above("repetition_penalty", self.repetition_penalty, 0.0)?;
+        for (field, value) in [("top_p", self.top_p), ("subtalker_top_p", self.subtalker_top_p)] {
+            match value {
+                Some(p) if !(p > 0.0 && p <= 1.0) => {
+                    return Err(Error::request(field, format!("is {p}; expected above 0, at most 1")));
+                }
+                _ => {}
+            }
+        }
+        match self.max_new_tokens {
+            Some(n) if n < 2 => Err(Error::request("max_new_tokens", format!("is {n}; expected at least 2 (a frame)"))),
+            _ => Ok(()),
+        }
+    }
+
+    /// These options where they speak, else the `checkpoint`'s, else upstream's hard defaults.
+    pub fn settle(&self, checkpoint: &SamplingOptions) -> Result<Sampling> {
+        self.check()?;
+        macro_rules! pick {
+            ($field:ident, $default:expr) => {
+                self.$field.or(checkpoint.$field).unwrap_or($default)
+            };
+        }
+        Ok(Sampling {
+            talker: Sampler {
+                do_sample: pick!(do_sample, true),
+                temperature: pick!(temperature, 0.9),
+                top_k: pick!(top_k, 50),
+                top_p: pick!(top_p, 1.0),
+            },
+            repetition_penalty: pick!(repetition_penalty, 1.05),
+            predictor: Sampler {
+                do_sample: pick!(subtalker_dosample, true),
+                temperature: pick!(subtalker_temperature, 0.9),
+                top_k: pick!(subtalker_top_k, 50),
+                top_p: pick!(subtalker_top_p, 1.0),
+            },
+            max_new_tokens: pick!(max_new_tokens, 2048),
+        })
+    }
+}
+
+/// Where a draw's u comes from.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Randomness {
+    /// Philox keyed by seed, frame and group alone.
+    Seed(u64),
+    /// The u of each sampled draw, in order; running out is an error.
+    Uniforms(Vec<f64>),
+}
+
+/// One utterance, but for its text.
+#[derive(Clone, Debug)]
+pub struct Request {
+    pub voice: Voice,
+    /// A name in any case; `None` or "auto" lets the model tell.
+    pub language: Option<String>,
+    /// `None`: streaming for Base, whole for the others, as upstream.
+    pub layout: Option<Layout>,
+    /// How to speak, in words (CustomVoice 1.7B) or who speaks (VoiceDesign).
+    pub instruct: Option<String>,
+    pub sampling: SamplingOptions,
+    pub randomness: Randomness,
+    pub regex: Regex,
+    /// Whether control strings such as `<|im_end|>` inside text are controls, as upstream has it. Off, they
+    /// are text, so that no caller's text can steer the prompt.
+    pub special_tokens: bool,
+}
+
+impl Default for Request {
+    fn default() -> Self {
+        Request {
+            voice: Voice::Unset,
+            language: None,
+            layout: None,
+            instruct: None,
+            sampling: SamplingOptions::default(),
+            randomness: Randomness::Seed(0),
+            regex: Regex::default(),
+            special_tokens: false,
+        }
+    }
+}

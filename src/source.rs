@@ -1,0 +1,102 @@
+//! Where a checkpoint's files come from: a folder in the hub's layout, or the demo model inside this
+//! library. Owns the mapping of files into memory; knows file names, not what they hold.
+#![allow(unsafe_code)] // one block: memory maps
+
+use crate::error::{Error, Result};
+use std::{ops::Deref, path::PathBuf, sync::Arc};
+
+/// A place that holds a checkpoint in the published layout.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ModelSource {
+    /// A folder: config.json, vocab.json, model.safetensors, speech_tokenizer/…
+    Folder(PathBuf),
+    /// The small model inside this library (feature `demo`): English, voices `slt` and `rms`.
+    #[cfg(feature = "demo")]
+    Demo,
+}
+
+/// The bytes of one file, mapped read-only: from disk, or where they lie in the binary. Cheap to clone.
+#[derive(Clone)]
+pub struct FileBytes(Arc<Backing>);
+
+enum Backing {
+    Mapped(memmap2::Mmap),
+    #[cfg(feature = "demo")]
+    Embedded(&'static [u8]),
+}
+
+impl Deref for FileBytes {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        match &*self.0 {
+            Backing::Mapped(map) => map,
+            #[cfg(feature = "demo")]
+            Backing::Embedded(bytes) => bytes,
+        }
+    }
+}
+
+#[cfg(feature = "demo")]
+macro_rules! demo_files {
+    ($($name:literal),* $(,)?) => {
+        /// models/demo, as (name, bytes); the bytes stay in the binary's read-only pages.
+        static DEMO: &[(&str, &[u8])] = &[$(($name, include_bytes!(concat!("../models/demo/", $name)))),*];
+    };
+}
+#[cfg(feature = "demo")]
+demo_files!(
+    "config.json",
+    "generation_config.json",
+    "merges.txt",
+    "model.safetensors",
+    "speech_tokenizer/config.json",
+    "speech_tokenizer/model.safetensors",
+    "tokenizer_config.json",
+    "vocab.json",
+);
+
+impl ModelSource {
+    /// What to call file `name` in a message: its path, or its place in the demo model.
+    pub fn describe(&self, name: &str) -> String {
+        match self {
+            ModelSource::Folder(folder) => folder.join(name).display().to_string(),
+            #[cfg(feature = "demo")]
+            ModelSource::Demo => format!("demo/{name}"),
+        }
+    }
+
+    /// The bytes of file `name`. Fails with the path where it is missing or unreadable.
+    pub fn read(&self, name: &str) -> Result<FileBytes> {
+        match self {
+            ModelSource::Folder(folder) => {
+                let path = folder.join(name);
+                let map = || -> std::io::Result<memmap2::Mmap> {
+                    let file = std::fs::File::open(&path)?;
+                    // SAFETY: the map is read-only and private to us; as with every mapped model file,
+                    // whoever truncates it while it is open ends the process. Stated in the README.
+                    unsafe { memmap2::Mmap::map(&file) }
+                };
+                map().map(|m| FileBytes(Arc::new(Backing::Mapped(m)))).map_err(|e| Error::file(path.clone(), e))
+            }
+            #[cfg(feature = "demo")]
+            ModelSource::Demo => DEMO
+                .iter()
+                .find(|(known, _)| *known == name)
+                .map(|(_, bytes)| FileBytes(Arc::new(Backing::Embedded(bytes))))
+                .ok_or_else(|| Error::file(self.describe(name), std::io::ErrorKind::NotFound.into())),
+        }
+    }
+
+    /// As `read`, but `None` where there is no such file.
+    pub fn read_if_there(&self, name: &str) -> Result<Option<FileBytes>> {
+        match self.read(name) {
+            Err(Error::File { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            other => other.map(Some),
+        }
+    }
+
+    /// File `name` as JSON. A file that is no JSON, or misses a field, is named with the parser's words.
+    pub(crate) fn json<T: serde::de::DeserializeOwned>(&self, name: &str) -> Result<T> {
+        serde_json::from_slice(&self.read(name)?).map_err(|e| Error::checkpoint(self.describe(name), e.to_string()))
+    }
+}

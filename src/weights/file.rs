@@ -1,0 +1,148 @@
+//! safetensors files of one checkpoint, single or sharded with an index: every tensor by name, checked
+//! for shape and dtype when it is bound. Knows the container format, no model.
+
+use super::tensor::{Dtype, Tensor};
+use crate::error::{Error, Result};
+use crate::source::{FileBytes, ModelSource};
+use safetensors::{SafeTensors, tensor::Metadata};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The tensors of `{stem}.safetensors` (or of the shards that `{stem}.safetensors.index.json` names).
+pub struct TensorFile {
+    file: String,
+    tensors: BTreeMap<String, Stored>,
+    bound: BTreeSet<String>,
+}
+
+struct Stored {
+    shape: Vec<usize>,
+    dtype: safetensors::Dtype,
+    data: FileBytes,
+    range: std::ops::Range<usize>,
+    file: String,
+}
+
+#[derive(serde::Deserialize)]
+struct Index {
+    weight_map: BTreeMap<String, String>,
+}
+
+impl TensorFile {
+    /// Maps the file or its shards and reads the headers.
+    pub fn open(source: &ModelSource, stem: &str) -> Result<TensorFile> {
+        let single = format!("{stem}.safetensors");
+        let index = format!("{stem}.safetensors.index.json");
+        let mut tensors = BTreeMap::new();
+        if source.read_if_there(&index)?.is_none() {
+            read_headers(source, &single, &mut tensors)?;
+            return Ok(TensorFile { file: source.describe(&single), tensors, bound: BTreeSet::new() });
+        }
+        let map = source.json::<Index>(&index)?.weight_map;
+        let folder = stem.rsplit_once('/').map_or(String::new(), |(folder, _)| format!("{folder}/"));
+        for shard in map.values().collect::<BTreeSet<_>>() {
+            if shard.contains(['/', '\\']) {
+                return Err(Error::checkpoint(source.describe(&index), format!("shard name {shard:?} leaves the folder")));
+            }
+            read_headers(source, &format!("{folder}{shard}"), &mut tensors)?;
+        }
+        for (name, shard) in &map {
+            if !tensors.contains_key(name) {
+                let what = format!("says tensor {name} is in {shard}, which does not hold it");
+                return Err(Error::checkpoint(source.describe(&index), what));
+            }
+        }
+        Ok(TensorFile { file: source.describe(&index), tensors, bound: BTreeSet::new() })
+    }
+
+    /// Tensor `name`, which must have exactly `shape` and be bf16, f16 or f32.
+    pub fn bind(&mut self, name: &str, shape: &[usize]) -> Result<Tensor> {
+        let Some(t) = self.tensors.get(name) else {
+            let what = format!("tensor {name} is missing; expected shape {shape:?}");
+            return Err(Error::checkpoint(self.file.clone(), what));
+        };
+        if t.shape != shape {
+            let what = format!("tensor {name} has shape {:?}; expected {shape:?}", t.shape);
+            return Err(Error::checkpoint(t.file.clone(), what));
+        }
+        let dtype = match t.dtype {
+            safetensors::Dtype::BF16 => Dtype::Bf16,
+            safetensors::Dtype::F16 => Dtype::F16,
+            safetensors::Dtype::F32 => Dtype::F32,
+            other => {
+                let what = format!("tensor {name} has dtype {other:?}; expected BF16, F16 or F32");
+                return Err(Error::checkpoint(t.file.clone(), what));
+            }
+        };
+        self.bound.insert(name.to_owned());
+        Ok(Tensor { name: name.to_owned(), shape: t.shape.clone(), dtype, file: t.data.clone(), range: t.range.clone() })
+    }
+
+    pub fn has(&self, name: &str) -> bool {
+        self.tensors.contains_key(name)
+    }
+
+    /// Call when everything is bound: a tensor that is neither bound nor `expected` (a part not built
+    /// yet) means another architecture, and ignoring it would give wrong speech.
+    pub fn finish(self, expected: impl Fn(&str) -> bool) -> Result<()> {
+        match self.tensors.iter().find(|(name, _)| !self.bound.contains(*name) && !expected(name)) {
+            None => Ok(()),
+            Some((name, t)) => {
+                let what = format!("tensor {name} {:?} is not part of a Qwen3-TTS 12 Hz checkpoint", t.shape);
+                Err(Error::checkpoint(t.file.clone(), what))
+            }
+        }
+    }
+
+    /// The file's (or index's) path.
+    pub fn path(&self) -> &str {
+        &self.file
+    }
+
+    /// The first tensor, by name, with a number that is NaN or infinite.
+    pub(crate) fn first_not_finite(&self) -> Option<&str> {
+        let exponent_full = |bytes: &[u8], width: usize, mask: u32| {
+            bytes.chunks_exact(width).any(|b| {
+                let top = u32::from(u16::from_le_bytes([b[width - 2], b[width - 1]]));
+                top & mask == mask
+            })
+        };
+        let bad = |t: &&Stored| {
+            let bytes = &t.data[t.range.clone()];
+            match t.dtype {
+                safetensors::Dtype::F32 => exponent_full(bytes, 4, 0x7f80),
+                safetensors::Dtype::BF16 => exponent_full(bytes, 2, 0x7f80),
+                safetensors::Dtype::F16 => exponent_full(bytes, 2, 0x7c00),
+                _ => false,
+            }
+        };
+        self.tensors.iter().find(|(_, t)| bad(t)).map(|(name, _)| name.as_str())
+    }
+
+    /// (name, shape, dtype name, bytes) of every tensor, in order of name.
+    pub fn list(&self) -> impl Iterator<Item = (&str, &[usize], String, usize)> {
+        self.tensors.iter().map(|(n, t)| (n.as_str(), &t.shape[..], format!("{:?}", t.dtype), t.range.len()))
+    }
+}
+
+fn read_headers(source: &ModelSource, name: &str, into: &mut BTreeMap<String, Stored>) -> Result<()> {
+    let data = source.read(name)?;
+    let file = source.describe(name);
+    let (header_bytes, metadata): (usize, Metadata) = SafeTensors::read_metadata(&data).map_err(|e| {
+        Error::checkpoint(file.clone(), format!("not a whole safetensors file ({} bytes): {e}", data.len()))
+    })?;
+    let start = 8 + header_bytes; // after the header's length and the header; ranges are checked by the crate
+    for (tensor, info) in metadata.tensors() {
+        let range = start + info.data_offsets.0..start + info.data_offsets.1;
+        let stored = Stored {
+            shape: info.shape.clone(),
+            dtype: info.dtype,
+            data: data.clone(),
+            range,
+            file: file.clone(),
+        };
+        if into.insert(tensor.clone(), stored).is_some() {
+            return Err(Error::checkpoint(file, format!("tensor {tensor} stands in two shards")));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,74 @@
+//! A named, shaped, typed view into a mapped checkpoint file. Knows bytes, no model.
+
+use crate::source::FileBytes;
+use std::ops::Range;
+
+/// How a tensor's numbers are stored. Arithmetic is f32 whatever this says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dtype {
+    Bf16,
+    F16,
+    F32,
+}
+
+impl Dtype {
+    pub fn bytes(self) -> usize {
+        match self {
+            Dtype::Bf16 | Dtype::F16 => 2,
+            Dtype::F32 => 4,
+        }
+    }
+}
+
+/// A view; cheap to clone. Numbers are little-endian and row-major, at any alignment.
+#[derive(Clone)]
+pub struct Tensor {
+    pub name: String,
+    pub shape: Vec<usize>,
+    pub dtype: Dtype,
+    pub(super) file: FileBytes,
+    pub(super) range: Range<usize>,
+}
+
+impl Tensor {
+    pub fn bytes(&self) -> &[u8] {
+        &self.file[self.range.clone()]
+    }
+
+    pub fn elements(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// All numbers as f32: for the small tensors (norms, biases, scales).
+    pub fn to_f32(&self) -> Vec<f32> {
+        let mut out = vec![0.0; self.elements()];
+        widen(self.dtype, self.bytes(), &mut out);
+        out
+    }
+
+    /// Row `row` (along the first axis) as f32 into `out`, whose length must be the row's.
+    pub fn read_row(&self, row: usize, out: &mut [f32]) {
+        let width = out.len() * self.dtype.bytes();
+        widen(self.dtype, &self.bytes()[row * width..][..width], out);
+    }
+}
+
+fn widen(dtype: Dtype, bytes: &[u8], out: &mut [f32]) {
+    match dtype {
+        Dtype::F32 => {
+            for (o, b) in out.iter_mut().zip(bytes.as_chunks::<4>().0) {
+                *o = f32::from_le_bytes(*b);
+            }
+        }
+        Dtype::Bf16 => {
+            for (o, b) in out.iter_mut().zip(bytes.as_chunks::<2>().0) {
+                *o = half::bf16::from_le_bytes(*b).to_f32();
+            }
+        }
+        Dtype::F16 => {
+            for (o, b) in out.iter_mut().zip(bytes.as_chunks::<2>().0) {
+                *o = half::f16::from_le_bytes(*b).to_f32();
+            }
+        }
+    }
+}
