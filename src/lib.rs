@@ -11,3 +11,4 @@ pub mod prompt;
 pub mod model;
 pub mod cpu;
 pub mod speech;
+pub mod trace;

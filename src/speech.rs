@@ -197,6 +197,14 @@ impl Speech {
         Ok(())
     }
 
+    /// Ends forcing: from here on the engine's own choices count.
+    pub fn release(&mut self) {
+        self.forced = None;
+        if self.end == Some(End::Forced) {
+            self.end = None;
+        }
+    }
+
     /// Keeps embeddings, hiddens and scores of every step from now on.
     pub fn record(&mut self) {
         self.slot.recording = Some(Recording::default());

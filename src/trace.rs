@@ -1,0 +1,269 @@
+//! The conformance run: a request as JSON, everything that an utterance chose as JSON, and the comparison of two
+//! such outputs. Documented by `qwentts help trace`; stable.
+
+use crate::cpu::{Recording, Reference};
+use crate::error::{Error, Result};
+use crate::frame::{Frame, GROUPS, SAMPLES_PER_FRAME};
+use crate::request::{Layout, Randomness, Reference as VoiceReference, Regex, Request, SamplingOptions, Voice, VoicePrompt};
+use crate::speech::{End, Speech, Text};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// R.json, field by field. `FIELDS` lists the names for the error on an unknown one.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct TraceRequest {
+    pub text: Option<String>,
+    pub pieces: Option<Vec<String>>,
+    pub text_ids: Option<Vec<u32>>,
+    pub language: Option<String>,
+    pub layout: Option<String>,
+    pub speaker: Option<String>,
+    pub instruct: Option<String>,
+    pub speaker_vector: Option<Vec<f32>>,
+    pub ref_codes: Option<Vec<Frame>>,
+    pub ref_text: Option<String>,
+    #[serde(flatten)]
+    pub sampling: SamplingOptions,
+    pub greedy: bool,
+    pub seed: Option<u64>,
+    pub uniforms: Option<Vec<f64>>,
+    pub forced_frames: Option<Vec<Frame>>,
+    pub regex: Option<String>,
+    pub special_tokens: bool,
+}
+
+/// Every field of a request.
+pub const FIELDS: [&str; 26] = [
+    "text", "pieces", "text_ids", "language", "layout", "speaker", "instruct", "speaker_vector", "ref_codes",
+    "ref_text", "do_sample", "temperature", "top_k", "top_p", "repetition_penalty", "subtalker_dosample",
+    "subtalker_temperature", "subtalker_top_k", "subtalker_top_p", "greedy", "seed", "uniforms", "max_new_tokens",
+    "forced_frames", "regex", "special_tokens",
+];
+
+/// What `trace` prints.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Trace {
+    pub ids: TraceIds,
+    pub prefill: Prefill,
+    /// What the engine chose.
+    pub frames: Vec<Frame>,
+    /// "eos", "length" or "forced".
+    pub end: String,
+    /// How near each choice was to another.
+    pub margins: Vec<[f32; GROUPS]>,
+    pub samples: usize,
+    pub device: String,
+}
+
+/// Ids of the templated strings.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TraceIds {
+    pub text: Vec<u32>,
+    pub instruct: Option<Vec<u32>>,
+    #[serde(rename = "ref")]
+    pub reference: Option<Vec<u32>>,
+}
+
+/// The prompt's vectors, in three numbers.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct Prefill {
+    pub positions: usize,
+    pub sum: f64,
+    pub sumsq: f64,
+}
+
+/// A finished run with what it kept.
+pub struct Run {
+    pub trace: Trace,
+    /// Frames that were fed back: the chosen ones, or the forced ones.
+    pub fed: Vec<Frame>,
+    pub speech: Speech,
+}
+
+impl TraceRequest {
+    /// Reads R.json. An unknown field is an error that lists the known ones.
+    pub fn parse(json: &[u8]) -> Result<TraceRequest> {
+        let refuse = |e: serde_json::Error| Error::request("request", e.to_string());
+        let fields: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(json).map_err(refuse)?;
+        if let Some(unknown) = fields.keys().find(|field| !FIELDS.contains(&field.as_str())) {
+            return Err(Error::request("request", format!("unknown field {unknown:?}; known are {}", FIELDS.join(", "))));
+        }
+        serde_json::from_slice(json).map_err(refuse)
+    }
+
+    /// The text and the request that these fields say.
+    pub fn settle(&self) -> Result<(Text, Request)> {
+        let text = match (&self.text, &self.pieces, &self.text_ids) {
+            (Some(text), None, None) => Text::Whole(text.clone()),
+            (None, Some(pieces), None) => Text::Pieces(pieces.clone()),
+            (None, None, Some(ids)) => Text::Ids(ids.clone()),
+            _ => return Err(Error::request("text", "give exactly one of text, pieces and text_ids")),
+        };
+        let reference = match (&self.ref_codes, &self.ref_text) {
+            (None, None) => None,
+            (Some(frames), Some(transcript)) => {
+                Some(VoiceReference { frames: frames.clone(), transcript: transcript.clone() })
+            }
+            _ => return Err(Error::request("ref_codes", "ref_codes and ref_text go together")),
+        };
+        let voice = match (&self.speaker, &self.speaker_vector) {
+            (None, None) if reference.is_some() => {
+                return Err(Error::request("speaker_vector", "is missing; ref_codes need it"));
+            }
+            (None, None) => Voice::Unset,
+            (Some(name), None) => Voice::Preset(name.clone()),
+            (None, Some(vector)) => Voice::Cloned(VoicePrompt { speaker_vector: vector.clone(), reference }),
+            (Some(_), Some(_)) => return Err(Error::request("speaker", "give speaker or speaker_vector, not both")),
+        };
+        let mut sampling = self.sampling.clone();
+        if self.greedy {
+            (sampling.do_sample, sampling.subtalker_dosample) = (Some(false), Some(false));
+        }
+        let request = Request {
+            voice,
+            language: self.language.clone(),
+            layout: self.layout.as_deref().map(parse_layout).transpose()?,
+            instruct: self.instruct.clone(),
+            sampling,
+            randomness: match (self.seed, &self.uniforms) {
+                (Some(_), Some(_)) => return Err(Error::request("seed", "give seed or uniforms, not both")),
+                (_, Some(uniforms)) => Randomness::Uniforms(uniforms.clone()),
+                (seed, None) => Randomness::Seed(seed.unwrap_or(0)),
+            },
+            regex: match self.regex.as_deref() {
+                None | Some("qwen") => Regex::Qwen,
+                Some("mistral") => Regex::Mistral,
+                Some(other) => return Err(Error::request("regex", format!("is {other:?}; known are qwen, mistral"))),
+            },
+            special_tokens: self.special_tokens,
+        };
+        Ok((text, request))
+    }
+}
+
+/// "streaming" or "whole".
+pub fn parse_layout(name: &str) -> Result<Layout> {
+    match name {
+        "streaming" => Ok(Layout::Streaming),
+        "whole" => Ok(Layout::Whole),
+        other => Err(Error::request("layout", format!("is {other:?}; known are streaming, whole"))),
+    }
+}
+
+/// Runs a request to its end. With `onto`, every frame is fed back as that earlier output has it, so that each
+/// choice is made from the same past and one difference does not hide the next.
+pub fn run(reference: &Arc<Reference>, request: &TraceRequest, onto: Option<&Trace>) -> Result<Run> {
+    let (text, settled) = request.settle()?;
+    let mut speech = Speech::new(reference.clone(), text, &settled)?;
+    speech.record();
+    let forced = request.forced_frames.as_ref().or(onto.map(|o| &o.frames));
+    if let Some(frames) = forced {
+        speech.force(frames.clone())?;
+    }
+    let (mut frames, mut margins) = (Vec::new(), Vec::new());
+    while let Some(chosen) = speech.next_frame()? {
+        frames.push(chosen.frame);
+        margins.push(chosen.margins);
+    }
+    if request.forced_frames.is_none() && onto.is_some() {
+        // The reference's frames are used up: now its end must come of itself.
+        speech.release();
+        if let Some(chosen) = speech.next_frame()? {
+            frames.push(chosen.frame);
+            margins.push(chosen.margins);
+        }
+    }
+    let ids = speech.ids()?;
+    let embeds = speech.recording().map_or(&[][..], |r: &Recording| &r.prefill_embeds);
+    let trace = Trace {
+        ids: TraceIds { text: ids.text, instruct: ids.instruct, reference: ids.reference },
+        prefill: Prefill {
+            positions: speech.prefill_positions(),
+            sum: embeds.iter().map(|&x| f64::from(x)).sum(),
+            sumsq: embeds.iter().map(|&x| f64::from(x) * f64::from(x)).sum(),
+        },
+        end: match speech.end() {
+            Some(End::Eos) => "eos",
+            Some(End::Length) => "length",
+            Some(End::Forced) => "forced",
+            None => "not ended",
+        }
+        .to_owned(),
+        margins,
+        samples: frames.len() * SAMPLES_PER_FRAME,
+        device: "cpu".to_owned(),
+        frames,
+    };
+    let fed = forced.unwrap_or(&trace.frames).clone();
+    Ok(Run { trace, fed, speech })
+}
+
+/// A choice that differs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Difference {
+    pub frame: usize,
+    pub group: usize,
+    pub reference: u16,
+    pub ours: u16,
+    /// The reference's.
+    pub margin: f32,
+    /// The margin says near-tie: other arithmetic may choose either.
+    pub forgiven: bool,
+}
+
+/// What comparing found.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Comparison {
+    pub choices: usize,
+    pub differences: Vec<Difference>,
+    /// Differences of other kinds, in words: ids, prefill, end, number of frames.
+    pub other: Vec<String>,
+}
+
+/// A margin under this is a near-tie between two runs in f32 (trace.md, "Comparing").
+pub const NEAR_TIE: f32 = 1e-4;
+
+impl Comparison {
+    pub fn forgiven(&self) -> usize {
+        self.differences.iter().filter(|d| d.forgiven).count()
+    }
+
+    /// Everything equal but for near-ties.
+    pub fn agrees(&self) -> bool {
+        self.other.is_empty() && self.forgiven() == self.differences.len()
+    }
+}
+
+/// Compares a run that was fed the reference's frames with that reference.
+pub fn compare(reference: &Trace, ours: &Trace) -> Comparison {
+    let mut found = Comparison::default();
+    let mut differs = |what: &str, a: String, b: String| {
+        if a != b {
+            found.other.push(format!("{what}: reference {a}, ours {b}"));
+        }
+    };
+    differs("text ids", format!("{:?}", reference.ids.text), format!("{:?}", ours.ids.text));
+    differs("instruct ids", format!("{:?}", reference.ids.instruct), format!("{:?}", ours.ids.instruct));
+    differs("ref ids", format!("{:?}", reference.ids.reference), format!("{:?}", ours.ids.reference));
+    differs("prefill positions", reference.prefill.positions.to_string(), ours.prefill.positions.to_string());
+    differs("end", reference.end.clone(), ours.end.clone());
+    differs("frames", reference.frames.len().to_string(), ours.frames.len().to_string());
+    let scale = reference.prefill.sumsq.sqrt().max(1.0);
+    if (reference.prefill.sum - ours.prefill.sum).abs() > 1e-4 * scale
+        || (reference.prefill.sumsq - ours.prefill.sumsq).abs() > 1e-5 * scale * scale
+    {
+        found.other.push(format!("prefill: reference {:?}, ours {:?}", reference.prefill, ours.prefill));
+    }
+    for (frame, (a, b)) in reference.frames.iter().zip(&ours.frames).enumerate() {
+        for group in 0..GROUPS {
+            found.choices += 1;
+            if a[group] != b[group] {
+                let margin = reference.margins.get(frame).map_or(f32::INFINITY, |m| m[group]);
+                let forgiven = margin < NEAR_TIE;
+                found.differences.push(Difference { frame, group, reference: a[group], ours: b[group], margin, forgiven });
+            }
+        }
+    }
+    found
+}
