@@ -1,0 +1,3 @@
+//! Text to ids.
+pub mod live;
+pub mod tokenizer;
