@@ -11,8 +11,8 @@ use unicode_normalization::char::{canonical_combining_class, compose, decompose_
 use unicode_normalization::{IsNormalized, is_nfc_quick};
 
 use super::tokenizer::{Control, Tokenizer, nfc};
-use crate::request::Regex;
 use crate::error::Result;
+use crate::request::Regex;
 
 /// Pieces of text in, certain ids out. Feeding pieces and then the end gives exactly what `Tokenizer::encode` gives for
 /// the prefix and the pieces joined.
@@ -23,6 +23,8 @@ pub struct LiveTokenizer {
     raw: String,
     unsettled: String,
     open: String,
+    /// How long `open` must be before it is worth another look.
+    look_at: usize,
 }
 
 impl LiveTokenizer {
@@ -30,7 +32,7 @@ impl LiveTokenizer {
     /// `assistant\n` merges with line breaks that follow.
     pub fn new(tokenizer: Arc<Tokenizer>, prefix: &str, regex: Regex, special_tokens: bool) -> Self {
         let [unsettled, open] = [String::new(), String::new()];
-        LiveTokenizer { tokenizer, regex, special_tokens, raw: prefix.to_owned(), unsettled, open }
+        LiveTokenizer { tokenizer, regex, special_tokens, raw: prefix.to_owned(), unsettled, open, look_at: 0 }
     }
 
     /// The ids that have become certain with this piece.
@@ -88,14 +90,8 @@ impl LiveTokenizer {
 
     /// Composed text: the pieces at the front that have closed become ids.
     fn cut(&mut self, text: &str, ids: &mut Vec<u32>) -> Result<()> {
-        let mut last = self.open.chars().next_back();
-        let mut turns = false;
-        for c in text.chars() {
-            turns |= !last.replace(c).is_some_and(|before| runs_on(before, c, self.regex));
-        }
         self.open.push_str(text);
-        // Looking only where the kind of character changes keeps an endless run linear.
-        if !turns {
+        if text.is_empty() || self.open.len() < self.look_at {
             return Ok(());
         }
         let pieces = self.tokenizer.pieces(&self.open, self.regex)?;
@@ -105,11 +101,14 @@ impl LiveTokenizer {
             closed = end;
         }
         self.open.drain(..closed);
+        // A piece longer than any word is not looked at with every character, which keeps an endless run near linear.
+        self.look_at = self.open.len() + self.open.len() / 256;
         Ok(())
     }
 
     /// All that waits behind `raw`, as it stands.
     fn close(&mut self, ids: &mut Vec<u32>) -> Result<()> {
+        self.look_at = 0;
         let text = std::mem::take(&mut self.open) + &nfc(&std::mem::take(&mut self.unsettled))?;
         self.tokenizer.segment(&text, self.regex, ids)
     }
@@ -132,20 +131,9 @@ fn stays(c: char) -> bool {
     parts == 1 && SECONDS.iter().all(|&second| compose(c, second).is_none())
 }
 
-/// Letters, and in the Mistral regex marks: at least those that the regex engine's tables know as such.
-fn is_letter(c: char, regex: Regex) -> bool {
-    match is_combining_mark(c) {
-        true => regex == Regex::Mistral,
-        false => c.is_alphabetic(),
-    }
-}
-
-/// Whether `c` only lengthens the run that `before` is of, so that no piece closes by it.
-fn runs_on(before: char, c: char, regex: Regex) -> bool {
-    let kind = |c: char| (c.is_whitespace(), is_letter(c, regex));
-    let breaks = |c| matches!(c, '\r' | '\n' | '/');
-    !c.is_numeric() && !before.is_numeric() && kind(before) == kind(c)
-        || regex == Regex::Mistral && breaks(before) && breaks(c)
+/// At least all that the regex engine's tables know as a letter or a mark.
+fn is_letter(c: char) -> bool {
+    is_combining_mark(c) || c.is_alphabetic() && !c.is_numeric()
 }
 
 /// The pieces of `open` that stay what they are, whatever follows: those that the regex decided on before it came to the
@@ -157,7 +145,7 @@ fn closed_pieces<'a>(open: &str, pieces: &'a [(usize, usize)], regex: Regex) -> 
     // takes all. A piece that ends where the last run begins has no letter, and has seen its next character.
     let run = match regex {
         Regex::Qwen => open.len(),
-        Regex::Mistral => open.len(),
+        Regex::Mistral => open.trim_end_matches(is_letter).len(),
     };
     // A digit is a piece by itself; all else ends where it does because of the character that follows.
     let decided = |end| end < open.len() || open.ends_with(|c: char| c.is_ascii_digit());
@@ -218,7 +206,7 @@ mod tests {
         }
     }
 
-    /// After each piece of text, how many bytes of it the ids so far stand for.
+    /// After each piece of text, the beginning of it that the ids so far stand for.
     fn out(prefix: &str, pieces: &[&str], regex: Regex, special_tokens: bool) -> Vec<String> {
         let tokenizer = demo();
         let mut live = LiveTokenizer::new(tokenizer.clone(), prefix, regex, special_tokens);
@@ -240,10 +228,11 @@ mod tests {
             assert_eq!(out("", &["Hel", "lo", " ", "wor"], regex, false), ["", "", "Hello", "Hello"]);
             assert_eq!(
                 out("", &["Hello wor", "ld, it", "'s", " 42"], regex, true).last().unwrap(),
-                "Hello world, it's 4"
+                "Hello world, it's 42"
             );
             assert_eq!(out("", &["Yes", ".", " No"], regex, false), ["", "Yes", "Yes."]);
-            assert_eq!(out("", &["你好", "，", "世界", "。"], regex, false), ["", "你好", "你好，", "你好，世界"]);
+            // A sign right before a letter is of the letter's piece.
+            assert_eq!(out("", &["你好", "，", "世界", "。"], regex, false), ["", "你好", "你好", "你好，世界"]);
             assert_eq!(out("", &["Müller", " ", "é", "t"], regex, false), ["", "Müller", "Müller", "Müller"]);
             assert_eq!(
                 out("", &["say <", "b> now <|im_", "end|>"], regex, true),
@@ -290,7 +279,7 @@ mod tests {
         let (space, letter) = (is(r"\s"), is(r"[\p{L}\p{M}]"));
         for c in '\0'..=char::MAX {
             assert_eq!(space(c), c.is_whitespace(), "{c:?}");
-            assert!(!letter(c) || is_letter(c, Regex::Mistral), "{c:?}");
+            assert!(!letter(c) || is_letter(c), "{c:?}");
             assert!(c < '\u{20000}' || is_nfc_quick(std::iter::once(c)) != IsNormalized::Maybe, "{c:?}");
             if begins(c) {
                 for before in ["e", "\u{1112}\u{1161}", "か"] {

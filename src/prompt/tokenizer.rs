@@ -32,10 +32,9 @@ const MISTRAL: &str = concat!(
     r"|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 );
 
-/// The most text between two controls. The regex engine panics at ten million steps back within one match, which an
-/// endless run of one kind of character reaches with a few million bytes.
+/// The most text between two controls. The regex engine panics at ten million steps back within one match, which a run of
+/// as many spaces or capitals reaches.
 const MAX_SEGMENT_BYTES: usize = 1 << 20;
-
 
 pub struct Tokenizer {
     bpe: BPE,

@@ -1,3 +1,4 @@
+<<<<<<< HEAD
 use qwentts::*;
 use std::sync::Arc;
 fn main() {
@@ -14,3 +15,6 @@ fn main() {
     println!("{:?} {} frames in {a:?}, codec {:?} sum {}", s.end(), frames.len(), start.elapsed()-a, w.iter().map(|x| x.abs()).sum::<f32>());
     println!("{:?}", &frames[..3]);
 }
+=======
+fn main() {}
+>>>>>>> tokenizer
