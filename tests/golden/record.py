@@ -1,0 +1,342 @@
+"""Records the goldens from the official package. README.md says how to call it and what comes out."""
+
+import argparse
+import json
+import math
+import resource
+import shutil
+import sys
+import tempfile
+import time
+import zlib
+from pathlib import Path
+
+import numpy as np
+import torch
+from qwen_tts import Qwen3TTSModel, VoiceClonePromptItem
+from transformers.generation.logits_process import LogitsProcessorList, TopKLogitsWarper, TopPLogitsWarper
+
+import material
+import seeded
+
+HERE = Path(__file__).parent
+GROUPS, SAMPLES_PER_FRAME = 16, 1920
+
+QWEN_REGEX = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+# As transformers 4.57.3 swaps it in for large vocabularies in a local folder (`_patch_mistral_regex`).
+MISTRAL_REGEX = (
+    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+"
+    r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*"
+    r"|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+
+
+# ---- tokenizer
+
+def train_tokenizer():
+    """A small byte-level BPE in the published layout."""
+    from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.normalizer = normalizers.NFC()
+    # Trained on coarser pieces than any regex cuts, so that merges across digits, case, signs and white space exist:
+    # a piece that is cut elsewhere then gets other ids.
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([
+        pre_tokenizers.Split(Regex(r" ?\S+|\s+"), "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+    ])
+    trainer = trainers.BpeTrainer(
+        vocab_size=2400, min_frequency=1, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False,
+        max_token_length=16,
+    )
+    tokenizer.train_from_iterator([text for text in material.corpus()], trainer)
+    folder = HERE / "tokenizer"
+    folder.mkdir(exist_ok=True)
+    tokenizer.model.save(str(folder))
+    vocabulary = tokenizer.get_vocab()
+    assert {"assistant", "user", "ĊĊ"} <= vocabulary.keys() and vocabulary["Ċ"] == 198
+    added = {
+        str(len(vocabulary) + i): {
+            "content": token, "lstrip": False, "normalized": False, "rstrip": False, "single_word": False,
+            "special": token not in material.PLAIN_ADDED_TOKENS,
+        }
+        for i, token in enumerate(material.ADDED_TOKENS)
+    }
+    settings = {
+        "add_bos_token": False, "add_prefix_space": False, "added_tokens_decoder": added,
+        "additional_special_tokens": [t for t in material.ADDED_TOKENS[1:] if t not in material.PLAIN_ADDED_TOKENS],
+        "bos_token": None, "clean_up_tokenization_spaces": False, "eos_token": "<|im_end|>", "errors": "replace",
+        "model_max_length": 131072, "pad_token": "<|endoftext|>", "split_special_tokens": False,
+        "tokenizer_class": "Qwen2Tokenizer", "unk_token": None,
+    }
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=1) + "\n")
+
+
+# ---- watching the official package choose
+
+def draw(probabilities, u):
+    """The first index whose f64 cumulative sum exceeds u of the total; and the gap to the nearest edge within the total."""
+    cumulative = np.cumsum(probabilities.astype(np.float64))
+    total = cumulative[-1]
+    chosen = int(np.argmax(cumulative > u * total))
+    lower, upper = (cumulative[chosen - 1] if chosen else 0.0), cumulative[chosen]
+    gaps = [abs(u * total - edge) / total for edge in (lower, upper) if 0 < edge < total]
+    return chosen, min(gaps, default=1.0)
+
+
+def cut_gaps(scores, top_k, top_p):
+    """How near the top-k and top-p cuts were to falling elsewhere. scores: divided by temperature, not yet cut."""
+    gaps = []
+    if top_k is not None:
+        kth = np.sort(scores)[-min(top_k, len(scores))]
+        dropped = scores[np.isfinite(scores) & (scores < kth)]
+        if len(dropped):
+            gaps.append(float(kth - dropped.max()) / max(abs(float(kth)), 1e-30))
+            scores = np.where(scores < kth, -np.inf, scores)
+    if top_p is not None:
+        ascending = torch.sort(torch.from_numpy(scores)).values.softmax(-1).numpy()
+        gaps.append(float(np.abs(np.cumsum(ascending.astype(np.float64)) - (1 - top_p)).min()))
+    return gaps
+
+
+class Watch:
+    """Stands in `LogitsProcessorList.__call__` and `torch.multinomial` while the official package generates.
+
+    Notes the raw scores, the choice and its margin of every talker and predictor step. Draws by inverse CDF from the
+    given uniforms in place of torch's generator. With forced frames, what is fed back is the forced code.
+    """
+
+    def __init__(self, talker_vocabulary, uniforms=None, forced=None):
+        self.talker_vocabulary, self.uniforms, self.forced = talker_vocabulary, uniforms, forced
+        self.drawn = 0
+        self.chosen, self.margins, self.raw = [], [], []  # one list a talker step: group 0, then groups 1..15
+
+    def __enter__(self):
+        self.originals = LogitsProcessorList.__call__, torch.multinomial
+        watch = self
+
+        def process(processors, input_ids, scores, **kwargs):
+            return watch.process(processors, input_ids, scores)
+
+        def multinomial(probabilities, num_samples):
+            # `process` has drawn from these same probabilities, except that a forced code is all that is left of them.
+            return torch.tensor([[watch.fed_back]]) if watch.forced else torch.tensor([[draw(probabilities[0].numpy(), watch.u)[0]]])
+
+        LogitsProcessorList.__call__, torch.multinomial = process, multinomial
+        return self
+
+    def __exit__(self, *_):
+        LogitsProcessorList.__call__, torch.multinomial = self.originals
+
+    def process(self, processors, input_ids, scores):
+        assert scores.shape[0] == 1 and scores.dtype == torch.float32
+        raw, uncut = scores[0].clone(), None
+        for processor in processors:
+            if uncut is None and isinstance(processor, (TopKLogitsWarper, TopPLogitsWarper)):
+                uncut = scores
+            scores = processor(input_ids, scores)
+        uncut = (scores if uncut is None else uncut)[0].numpy()
+
+        if self.sampled(len(raw)):
+            self.u = self.uniforms[self.drawn]
+            self.drawn += 1
+            setting = lambda kind, name: next((getattr(p, name) for p in processors if isinstance(p, kind)), None)
+            chosen, edge_gap = draw(torch.softmax(scores, -1)[0].numpy(), self.u)
+            margin = min([edge_gap] + cut_gaps(uncut, setting(TopKLogitsWarper, "top_k"), setting(TopPLogitsWarper, "top_p")))
+        else:
+            chosen = int(torch.argmax(scores[0]))
+            second, best = np.sort(uncut)[-2:].astype(np.float64)
+            margin = best - second if np.isfinite(second) else 1.0
+
+        if len(raw) == self.talker_vocabulary:
+            self.chosen.append([]), self.margins.append([]), self.raw.append([])
+        self.chosen[-1].append(chosen), self.margins[-1].append(float(margin)), self.raw[-1].append(raw.numpy())
+
+        step, group = len(self.chosen) - 1, len(self.chosen[-1]) - 1
+        if self.forced and step < len(self.forced):
+            self.fed_back = self.forced[step][group]
+            scores = torch.full_like(scores, -math.inf)
+            scores[0, self.fed_back] = 0.0
+        else:
+            self.fed_back = chosen
+        return scores
+
+    def sampled(self, vocabulary):
+        return self.sample_talker if vocabulary == self.talker_vocabulary else self.sample_predictor
+
+
+class Official:
+    """The official package on one checkpoint folder."""
+
+    def __init__(self, folder):
+        self.package = Qwen3TTSModel.from_pretrained(str(folder), dtype=torch.float32, attn_implementation="eager")
+        self.model = self.package.model
+        self.codec = self.model.speech_tokenizer.model.decoder
+
+    def run(self, request, uniforms=None):
+        """One utterance through the official API. Returns the trace output, and the watch that saw it."""
+        package, model, talker = self.package, self.model, self.model.talker
+        frames, ids, seen = {}, {}, {}
+        tokenize, generate, decode = package._tokenize_texts, talker.generate, model.speech_tokenizer.decode
+
+        def tokenize_and_note(texts):
+            (tokens,) = tokenize(texts)
+            if "text_ids" in request and "text" not in ids:  # the body, in the template of an empty text
+                body = torch.tensor([request["text_ids"]], dtype=tokens.dtype)
+                tokens = torch.cat([tokens[:, :3], body, tokens[:, 3:]], dim=1)
+            # The official order: the text, then the instruction or the reference's transcript.
+            ids["text" if "text" not in ids else "ref" if model.tts_model_type == "base" else "instruct"] = tokens[0].tolist()
+            return [tokens]
+
+        def generate_and_note(**kwargs):
+            seen["prefill"] = kwargs["inputs_embeds"][0].numpy()
+            result = generate(**kwargs)
+            seen["last"] = int(result.sequences[0, -1])
+            seen["hidden"] = torch.cat([step[0][-1][:, -1] for step in result.hidden_states]).numpy()
+            return result
+
+        def decode_nothing(encoded):  # the waveform is made by `decode`, below, where it is wanted
+            frames["fed_back"] = encoded[0]["audio_codes"].tolist()
+            return [np.zeros(1, np.float32)], 24000
+
+        forced = request.get("forced_frames")
+        with Watch(talker.config.vocab_size, uniforms or request.get("uniforms"), forced) as watch:
+            package._tokenize_texts, talker.generate, model.speech_tokenizer.decode = tokenize_and_note, generate_and_note, decode_nothing
+            try:
+                self.call(request, watch)
+            finally:
+                package._tokenize_texts, talker.generate, model.speech_tokenizer.decode = tokenize, generate, decode
+
+        count = len(watch.chosen) - 1  # the last token makes no frame
+        official = frames["fed_back"][len(request.get("ref_codes") or []):]
+        assert official == (forced or watch.chosen[:count]), "the watch saw other codes than the package made"
+        prefill = seen["prefill"].astype(np.float64)
+        output = {
+            "ids": {"text": ids["text"], "instruct": ids.get("instruct"), "ref": ids.get("ref")},
+            "prefill": {"positions": len(prefill), "sum": prefill.sum(), "sumsq": (prefill**2).sum()},
+            "frames": watch.chosen[:count],
+            "end": "forced" if forced else "eos" if seen["last"] == talker.config.codec_eos_token_id else "length",
+            "margins": [[float(f"{margin:.4g}") for margin in row] for row in watch.margins[:count]],
+            "end_margin": float(f"{watch.margins[-1][0]:.4g}"),
+            "samples": count * SAMPLES_PER_FRAME,
+            "device": "official",
+        }
+        return output, watch, seen
+
+    def call(self, request, watch):
+        """The public call that a request stands for."""
+        defaults = self.package.generate_defaults
+        greedy = {"do_sample": False, "subtalker_dosample": False} if request.get("greedy") else {}
+        names = (
+            "do_sample temperature top_k top_p repetition_penalty subtalker_dosample subtalker_temperature subtalker_top_k "
+            "subtalker_top_p max_new_tokens"
+        ).split()
+        settings = {name: request[name] for name in names if name in request} | greedy
+        if request.get("forced_frames"):
+            settings["max_new_tokens"] = len(request["forced_frames"]) + 1
+        watch.sample_talker = settings.get("do_sample", defaults["do_sample"])
+        watch.sample_predictor = settings.get("subtalker_dosample", defaults["subtalker_dosample"])
+        if "layout" in request:
+            settings["non_streaming_mode"] = request["layout"] == "whole"
+        settings |= {"text": request.get("text", ""), "language": request.get("language")}
+        kind = self.model.tts_model_type
+        if kind == "custom_voice":
+            self.package.generate_custom_voice(speaker=request.get("speaker"), instruct=request.get("instruct"), **settings)
+        elif kind == "voice_design":
+            self.package.generate_voice_design(instruct=request["instruct"], **settings)
+        else:
+            codes = request.get("ref_codes")
+            item = VoiceClonePromptItem(
+                ref_code=torch.tensor(codes) if codes else None,
+                ref_spk_embedding=torch.tensor(request["speaker_vector"], dtype=torch.float32),
+                x_vector_only_mode=codes is None, icl_mode=codes is not None, ref_text=request.get("ref_text"),
+            )
+            self.package.generate_voice_clone(voice_clone_prompt=[item], **settings)
+
+    def decode(self, request, frames, dtype=torch.float64):
+        """One pass of the official decoder; after a reference, its samples are cut."""
+        reference = request.get("ref_codes") or []
+        codes = torch.tensor(reference + frames).T[None]
+        with torch.inference_mode():
+            samples = self.codec.to(dtype)(codes)[0, 0]
+        self.codec.float()
+        return samples[len(reference) * SAMPLES_PER_FRAME:].float().numpy()
+
+
+def save_json(path, value):
+    """Compact, but a line for each of the outer fields."""
+    lines = [f"{json.dumps(name)}: {json.dumps(content, ensure_ascii=False, separators=(',', ':'))}" for name, content in value.items()]
+    path.write_text("{\n" + ",\n".join(lines) + "\n}\n")
+
+
+def record_case(official, name, checkpoint, seed, request, folder, wav=None, logits_steps=(), predictor_frames=()):
+    """Writes <name>.json and its arrays. wav: the codec's dtype, if the waveform is wanted."""
+    request = dict(request)
+    if request.get("uniforms") == "drawn":  # more than enough, then only those that were used
+        random = np.random.default_rng(zlib.crc32(name.encode()))
+        uniforms = [round(float(u), 6) for u in random.random(17 * GROUPS + GROUPS * request["max_new_tokens"])]
+        output, watch, seen = official.run(request, uniforms)
+        request["uniforms"] = uniforms[: watch.drawn]
+    else:
+        output, watch, seen = official.run(request)
+    logits_steps = [step for step in logits_steps if step < len(watch.raw)]
+    predictor_frames = [frame for frame in predictor_frames if frame < len(output["frames"])]
+    arrays = {}
+    if wav:
+        samples = official.decode(request, request.get("forced_frames") or output["frames"], wav)
+        assert len(samples) == output["samples"]
+        arrays["wav"] = samples
+    if logits_steps:
+        arrays["talker_logits"] = np.stack([watch.raw[step][0] for step in logits_steps])
+        arrays["talker_hidden"] = seen["hidden"][logits_steps]
+    if predictor_frames:
+        arrays["predictor_logits"] = np.stack([np.stack(watch.raw[frame][1:]) for frame in predictor_frames])
+    files = {}
+    for array, content in arrays.items():
+        files[array] = f"{name}.{array}.npy"
+        np.save(folder / files[array], content.astype("<f4"))
+    lists = {"logits_steps": logits_steps} if logits_steps else {}
+    lists |= {"predictor_frames": predictor_frames} if predictor_frames else {}
+    recorded = {"talker": "f32"} | ({"codec": {torch.float64: "f64", torch.float32: "f32"}[wav]} if wav else {})
+    save_json(
+        folder / f"{name}.json",
+        {"checkpoint": checkpoint, "seed": seed, "request": request} | output | files | lists | {"recorded_in": recorded},
+    )
+    return output
+
+
+def tiny():
+    seeded.list_kinds()
+    folder = HERE / "cases"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    cases = material.cases()
+    sums = {}
+    for kind, seed in sorted({case[1:3] for case in cases}):
+        with tempfile.TemporaryDirectory() as checkpoint:
+            sums[f"{kind}-{seed}"] = seeded.make(kind, seed, checkpoint)
+            official = Official(checkpoint)
+            for name, *_, request, more in (case for case in cases if case[1:3] == (kind, seed)):
+                begin = time.monotonic()
+                more = more | ({"wav": torch.float64} if more.get("wav") else {})
+                output = record_case(official, name, kind, seed, request, folder, **more)
+                codes = np.array(output["frames"])
+                print(
+                    f"{name}: {len(codes)} frames, {output['end']}, smallest margin {min(map(min, output['margins'])):.2g}, "
+                    f"{len(set(codes[:, 0]))} / {len(np.unique(codes))} different codes, {time.monotonic() - begin:.1f} s", flush=True,
+                )
+    save_json(HERE / "checkpoints/sha256.json", sums)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    verbs.add_parser("tiny", help="the tiny checkpoints' lists and sums, and cases/")
+    arguments = parser.parse_args()
+    torch.set_num_threads(2)
+    {"tiny": tiny}[arguments.verb]()
+
+
+if __name__ == "__main__":
+    main()
