@@ -180,7 +180,10 @@ impl StackJson {
         known(&field("attention_bias"), &self.attention_bias, &false)?;
         if self.num_key_value_heads == 0 || !self.num_attention_heads.is_multiple_of(self.num_key_value_heads) {
             let (heads, kv) = (self.num_attention_heads, self.num_key_value_heads);
-            return Err(format!("{}: {heads} is no multiple of num_key_value_heads {kv}", field("num_attention_heads")));
+            return Err(format!(
+                "{}: {heads} is no multiple of num_key_value_heads {kv}",
+                field("num_attention_heads")
+            ));
         }
         if !self.head_dim.is_multiple_of(2) {
             return Err(format!("{} is {}; expected an even number", field("head_dim"), self.head_dim));
@@ -378,7 +381,11 @@ impl CodecJson {
         known("decoder_config: product of upsampling_ratios and upsample_rates", &product, &SAMPLES_PER_FRAME)?;
         let halvings = decoder.upsample_rates.len();
         if !decoder.decoder_dim.is_multiple_of(1 << halvings) {
-            return Err(format!("decoder_config.decoder_dim is {}; expected a multiple of {}", decoder.decoder_dim, 1 << halvings));
+            return Err(format!(
+                "decoder_config.decoder_dim is {}; expected a multiple of {}",
+                decoder.decoder_dim,
+                1 << halvings
+            ));
         }
         if !decoder.codebook_dim.is_multiple_of(2) {
             return Err(format!("decoder_config.codebook_dim is {}; expected an even number", decoder.codebook_dim));

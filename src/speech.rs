@@ -4,8 +4,8 @@
 use crate::cpu::{CodecSlot, Recording, Reference, Slot, Step};
 use crate::error::{Error, Result};
 use crate::frame::{Frame, GROUPS};
-use crate::prompt::template::{ROLE_IDS, TAIL_IDS, Template, TextSoFar, takes_instruct};
 use crate::prompt::live::LiveTokenizer;
+use crate::prompt::template::{ROLE_IDS, TAIL_IDS, Template, TextSoFar, takes_instruct};
 use crate::request::{Layout, Request, Voice};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -157,7 +157,10 @@ impl Speech {
             }
             Text::Pieces(pieces) => {
                 if template.layout() != Layout::Streaming {
-                    return Err(Error::request("pieces", "live text needs the streaming layout; this request has the whole-text one"));
+                    return Err(Error::request(
+                        "pieces",
+                        "live text needs the streaming layout; this request has the whole-text one",
+                    ));
                 }
                 feed.pieces = pieces.into();
                 let tokenizer = model.tokenizer.clone();

@@ -4,7 +4,9 @@
 use crate::cpu::{Recording, Reference};
 use crate::error::{Error, Result};
 use crate::frame::{Frame, GROUPS, SAMPLES_PER_FRAME};
-use crate::request::{Layout, Randomness, Reference as VoiceReference, Regex, Request, SamplingOptions, Voice, VoicePrompt};
+use crate::request::{
+    Layout, Randomness, Reference as VoiceReference, Regex, Request, SamplingOptions, Voice, VoicePrompt,
+};
 use crate::speech::{End, Speech, Text};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -35,10 +37,32 @@ pub struct TraceRequest {
 
 /// Every field of a request.
 pub const FIELDS: [&str; 26] = [
-    "text", "pieces", "text_ids", "language", "layout", "speaker", "instruct", "speaker_vector", "ref_codes",
-    "ref_text", "do_sample", "temperature", "top_k", "top_p", "repetition_penalty", "subtalker_dosample",
-    "subtalker_temperature", "subtalker_top_k", "subtalker_top_p", "greedy", "seed", "uniforms", "max_new_tokens",
-    "forced_frames", "regex", "special_tokens",
+    "text",
+    "pieces",
+    "text_ids",
+    "language",
+    "layout",
+    "speaker",
+    "instruct",
+    "speaker_vector",
+    "ref_codes",
+    "ref_text",
+    "do_sample",
+    "temperature",
+    "top_k",
+    "top_p",
+    "repetition_penalty",
+    "subtalker_dosample",
+    "subtalker_temperature",
+    "subtalker_top_k",
+    "subtalker_top_p",
+    "greedy",
+    "seed",
+    "uniforms",
+    "max_new_tokens",
+    "forced_frames",
+    "regex",
+    "special_tokens",
 ];
 
 /// What `trace` prints.
@@ -87,7 +111,10 @@ impl TraceRequest {
         let refuse = |e: serde_json::Error| Error::request("request", e.to_string());
         let fields: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(json).map_err(refuse)?;
         if let Some(unknown) = fields.keys().find(|field| !FIELDS.contains(&field.as_str())) {
-            return Err(Error::request("request", format!("unknown field {unknown:?}; known are {}", FIELDS.join(", "))));
+            return Err(Error::request(
+                "request",
+                format!("unknown field {unknown:?}; known are {}", FIELDS.join(", ")),
+            ));
         }
         serde_json::from_slice(json).map_err(refuse)
     }
@@ -261,7 +288,14 @@ pub fn compare(reference: &Trace, ours: &Trace) -> Comparison {
             if a[group] != b[group] {
                 let margin = reference.margins.get(frame).map_or(f32::INFINITY, |m| m[group]);
                 let forgiven = margin < NEAR_TIE;
-                found.differences.push(Difference { frame, group, reference: a[group], ours: b[group], margin, forgiven });
+                found.differences.push(Difference {
+                    frame,
+                    group,
+                    reference: a[group],
+                    ours: b[group],
+                    margin,
+                    forgiven,
+                });
             }
         }
     }

@@ -94,7 +94,15 @@ impl Codec<'_> {
         let mut samples = vec![0.0; len];
         ops::conv(self.threads, &w.decoder_out, 1, &signal, &mut samples);
         // Not `clamp`: NaN must stay NaN, so that it is found.
-        samples.iter_mut().for_each(|s| *s = if *s > 1.0 { 1.0 } else if *s < -1.0 { -1.0 } else { *s });
+        samples.iter_mut().for_each(|s| {
+            *s = if *s > 1.0 {
+                1.0
+            } else if *s < -1.0 {
+                -1.0
+            } else {
+                *s
+            }
+        });
         samples
     }
 
@@ -142,9 +150,7 @@ impl Codec<'_> {
         let there = slot.position.min(window - 1) * kv_width;
         let newest = |rows: &[f32]| rows[rows.len() - there..].to_vec();
         let layers = self.state.keys.iter().zip(&self.state.values);
-        let layers = layers
-            .map(|(k, v)| LayerKv { keys: newest(slot.row(k)), values: newest(slot.row(v)) })
-            .collect();
+        let layers = layers.map(|(k, v)| LayerKv { keys: newest(slot.row(k)), values: newest(slot.row(v)) }).collect();
         let mut kv = Kv { layers, position: slot.position };
         stack::forward(self.threads, config, &w.stack, Some(window), &mut kv, &mut h);
         for ((layer, k), v) in kv.layers.iter().zip(&self.state.keys).zip(&self.state.values) {

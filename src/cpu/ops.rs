@@ -373,8 +373,7 @@ pub fn rope(x: &mut [f32], width: usize, head_dim: usize, theta: f64, first_posi
     // Rounded to f32 where the official code rounds: the frequency, then the angle.
     let frequency: Vec<f32> = (0..half).map(|j| theta.powf(-2.0 * j as f64 / head_dim as f64) as f32).collect();
     for (t, row) in x.chunks_exact_mut(width).enumerate() {
-        let turns: Vec<(f32, f32)> =
-            frequency.iter().map(|f| ((first_position + t) as f32 * f).sin_cos()).collect();
+        let turns: Vec<(f32, f32)> = frequency.iter().map(|f| ((first_position + t) as f32 * f).sin_cos()).collect();
         for head in row.chunks_exact_mut(head_dim) {
             let (low, high) = head.split_at_mut(half);
             for ((l, h), (sin, cos)) in low.iter_mut().zip(high).zip(&turns) {

@@ -1,8 +1,8 @@
 //! Text, voice, language and instruction as ids: a part to prefill, and trailing text fed one token a frame.
 //! `template` lays them out, `tokenizer` and `live` turn text into ids. Knows no arithmetic.
 
-pub mod template;
 pub mod live;
+pub mod template;
 pub mod tokenizer;
 
 use crate::frame::Frame;

@@ -72,7 +72,9 @@ impl Template {
         row.extend(speaker);
         row.push(CodecInput::Id(codec.pad));
         let reference = match &request.voice {
-            Voice::Cloned(voice) => voice.reference.as_ref().map(|r| check_reference(config, r, reference)).transpose()?,
+            Voice::Cloned(voice) => {
+                voice.reference.as_ref().map(|r| check_reference(config, r, reference)).transpose()?
+            }
             _ => None,
         };
         Ok(Template {
@@ -196,7 +198,10 @@ fn speaker_of<'a>(config: &'a Config, voice: &Voice) -> Result<(Option<CodecInpu
         (Voice::Cloned(prompt), ModelKind::Base) => {
             let (found, expected) = (prompt.speaker_vector.len(), config.talker.hidden);
             if found != expected {
-                return Err(Error::request("speaker_vector", format!("has {found} numbers; this model takes {expected}")));
+                return Err(Error::request(
+                    "speaker_vector",
+                    format!("has {found} numbers; this model takes {expected}"),
+                ));
             }
             if prompt.speaker_vector.iter().any(|x| !x.is_finite()) {
                 return Err(Error::request("speaker_vector", "holds a number that is not finite"));
@@ -214,7 +219,10 @@ fn language_of(config: &Config, language: Option<&str>, dialect: Option<&str>) -
         Some(id)
     } else {
         let known: Vec<&str> = config.language_names().collect();
-        return Err(Error::request("language", format!("{language:?} is unknown; this model has auto, {}", known.join(", "))));
+        return Err(Error::request(
+            "language",
+            format!("{language:?} is unknown; this model has auto, {}", known.join(", ")),
+        ));
     };
     match dialect {
         // A speaker of a dialect speaks it unless another language than Chinese is asked for.

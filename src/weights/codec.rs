@@ -25,8 +25,8 @@ pub struct SnakeBeta {
 
 /// Upsampling with a ConvNeXt block behind it.
 pub struct ConvNext {
-    pub upsample: Conv,       // transposed [latent, latent, ratio]
-    pub depthwise: Vec<f32>,  // [latent, 7]
+    pub upsample: Conv,      // transposed [latent, latent, ratio]
+    pub depthwise: Vec<f32>, // [latent, 7]
     pub depthwise_bias: Vec<f32>,
     pub norm: Vec<f32>, // LayerNorm over channels
     pub norm_bias: Vec<f32>,

@@ -41,7 +41,10 @@ impl TensorFile {
         let folder = stem.rsplit_once('/').map_or(String::new(), |(folder, _)| format!("{folder}/"));
         for shard in map.values().collect::<BTreeSet<_>>() {
             if shard.contains(['/', '\\']) {
-                return Err(Error::checkpoint(source.describe(&index), format!("shard name {shard:?} leaves the folder")));
+                return Err(Error::checkpoint(
+                    source.describe(&index),
+                    format!("shard name {shard:?} leaves the folder"),
+                ));
             }
             read_headers(source, &format!("{folder}{shard}"), &mut tensors)?;
         }
@@ -74,7 +77,13 @@ impl TensorFile {
             }
         };
         self.bound.insert(name.to_owned());
-        Ok(Tensor { name: name.to_owned(), shape: t.shape.clone(), dtype, file: t.data.clone(), range: t.range.clone() })
+        Ok(Tensor {
+            name: name.to_owned(),
+            shape: t.shape.clone(),
+            dtype,
+            file: t.data.clone(),
+            range: t.range.clone(),
+        })
     }
 
     pub fn has(&self, name: &str) -> bool {
@@ -133,13 +142,8 @@ fn read_headers(source: &ModelSource, name: &str, into: &mut BTreeMap<String, St
     let start = 8 + header_bytes; // after the header's length and the header; ranges are checked by the crate
     for (tensor, info) in metadata.tensors() {
         let range = start + info.data_offsets.0..start + info.data_offsets.1;
-        let stored = Stored {
-            shape: info.shape.clone(),
-            dtype: info.dtype,
-            data: data.clone(),
-            range,
-            file: file.clone(),
-        };
+        let stored =
+            Stored { shape: info.shape.clone(), dtype: info.dtype, data: data.clone(), range, file: file.clone() };
         if into.insert(tensor.clone(), stored).is_some() {
             return Err(Error::checkpoint(file, format!("tensor {tensor} stands in two shards")));
         }

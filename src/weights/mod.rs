@@ -25,16 +25,16 @@ pub struct Linear {
 
 /// One transformer layer: talker, predictor and codec share the recipe (spec 3.1, 6).
 pub struct Layer {
-    pub input_norm: Vec<f32>,     // [hidden]
-    pub q: Tensor,                // [heads * head_dim, hidden]
-    pub k: Tensor,                // [kv_heads * head_dim, hidden]
-    pub v: Tensor,                // [kv_heads * head_dim, hidden]
-    pub o: Tensor,                // [hidden, heads * head_dim]
-    pub qk_norm: Option<QkNorm>,  // talker and predictor
-    pub post_norm: Vec<f32>,      // [hidden]
-    pub gate: Tensor,             // [intermediate, hidden]
-    pub up: Tensor,               // [intermediate, hidden]
-    pub down: Tensor,             // [hidden, intermediate]
+    pub input_norm: Vec<f32>,        // [hidden]
+    pub q: Tensor,                   // [heads * head_dim, hidden]
+    pub k: Tensor,                   // [kv_heads * head_dim, hidden]
+    pub v: Tensor,                   // [kv_heads * head_dim, hidden]
+    pub o: Tensor,                   // [hidden, heads * head_dim]
+    pub qk_norm: Option<QkNorm>,     // talker and predictor
+    pub post_norm: Vec<f32>,         // [hidden]
+    pub gate: Tensor,                // [intermediate, hidden]
+    pub up: Tensor,                  // [intermediate, hidden]
+    pub down: Tensor,                // [hidden, intermediate]
     pub scales: Option<LayerScales>, // codec
 }
 

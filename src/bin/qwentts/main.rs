@@ -1,20 +1,117 @@
-<<<<<<< HEAD
-use qwentts::*;
+//! The command line. Owns arguments, exit codes and what a user sees; everything else is the library's.
+//! stdout carries what was asked for (sound, JSON, a list), stderr progress, figures and errors.
+#![deny(unsafe_code)]
+
+mod codec;
+mod files;
+mod inspect;
+mod say;
+mod trace;
+mod voices;
+
+use clap::{Args, Parser, Subcommand};
+use qwentts::cpu::Reference;
+use qwentts::error::{Error, Result};
+use qwentts::model::Model;
+use qwentts::source::ModelSource;
+use std::path::PathBuf;
+use std::process::ExitCode;
 use std::sync::Arc;
-fn main() {
-    let model = model::Model::open(&source::ModelSource::Demo).unwrap();
-    let t = std::env::args().nth(2).and_then(|s| s.parse().ok());
-    let r = Arc::new(cpu::Reference::new(model, t).unwrap());
-    let req = request::Request { voice: request::Voice::Preset("slt".into()), ..Default::default() };
-    let mut s = speech::Speech::new(r, speech::Text::Whole(std::env::args().nth(1).unwrap()), &req).unwrap();
-    let start = std::time::Instant::now();
-    let mut frames = vec![];
-    while let Some(c) = s.next_frame().unwrap() { frames.push(c.frame); }
-    let a = start.elapsed();
-    let w = s.decode(&frames).unwrap();
-    println!("{:?} {} frames in {a:?}, codec {:?} sum {}", s.end(), frames.len(), start.elapsed()-a, w.iter().map(|x| x.abs()).sum::<f32>());
-    println!("{:?}", &frames[..3]);
+
+/// Text to speech with the Qwen3-TTS 12 Hz models.
+#[derive(Parser)]
+#[command(version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
 }
-=======
-fn main() {}
->>>>>>> tokenizer
+
+#[derive(Subcommand)]
+enum Command {
+    /// Speak a text into a WAV file, written as it is made
+    Say(Box<say::Say>),
+    /// List the voices and languages of a model
+    Voices(voices::Voices),
+    /// Show what a model folder holds: kind, sizes, settings
+    Inspect(inspect::Inspect),
+    /// Run one request and print everything it chose, as JSON
+    Trace(trace::TraceArgs),
+    /// Turn frames of codes into sound
+    #[command(subcommand)]
+    Codec(codec::Codec),
+}
+
+/// Which model, and where it runs.
+#[derive(Args)]
+struct ModelArgs {
+    /// Model folder in the published layout; the embedded demo model where none is given
+    #[arg(short, long, value_name = "DIR")]
+    model: Option<PathBuf>,
+}
+
+#[derive(Args)]
+struct DeviceArgs {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// Where to compute
+    #[arg(long, default_value = "cpu", value_name = "cpu")]
+    device: String,
+    /// Threads of the CPU backend; one per core where not given. Results do not depend on it
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+}
+
+impl ModelArgs {
+    fn source(&self) -> Result<ModelSource> {
+        match &self.model {
+            Some(folder) => Ok(ModelSource::Folder(folder.clone())),
+            #[cfg(feature = "demo")]
+            None => Ok(ModelSource::Demo),
+            #[cfg(not(feature = "demo"))]
+            None => Err(bad("--model", "is missing, and this build carries no demo model (feature `demo`)")),
+        }
+    }
+
+    fn open(&self) -> Result<Arc<Model>> {
+        Model::open(&self.source()?)
+    }
+}
+
+impl DeviceArgs {
+    fn open(&self) -> Result<Arc<Reference>> {
+        if self.device != "cpu" {
+            return Err(bad("--device", format!("is {:?}; this build computes on cpu", self.device)));
+        }
+        Ok(Arc::new(Reference::new(self.model.open()?, self.threads)?))
+    }
+}
+
+/// A word on the command line that cannot be used.
+fn bad(field: &'static str, what: impl Into<String>) -> Error {
+    Error::Request { field, what: what.into() }
+}
+
+/// What a command came to, besides an error.
+enum Outcome {
+    Done,
+    /// `trace --compare` found a difference.
+    Differs,
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Say(say) => say.run(),
+        Command::Voices(voices) => voices.run(),
+        Command::Inspect(inspect) => inspect.run(),
+        Command::Trace(trace) => trace.run(),
+        Command::Codec(codec) => codec.run(),
+    };
+    match result {
+        Ok(Outcome::Done) => ExitCode::SUCCESS,
+        Ok(Outcome::Differs) => ExitCode::from(1),
+        Err(error) => {
+            files::note(&format!("qwentts: {error}"));
+            ExitCode::from(2)
+        }
+    }
+}

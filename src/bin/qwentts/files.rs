@@ -1,0 +1,201 @@
+//! Files that go in and out: text, WAV, .npy, JSON on stdout. Every error names the file.
+
+use crate::bad;
+use qwentts::error::{Error, Result};
+use qwentts::frame::{Frame, GROUPS, SAMPLE_RATE};
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+/// `-` as a path: standard input or output.
+pub fn is_standard(path: &Path) -> bool {
+    path.as_os_str() == "-"
+}
+
+fn named<T>(path: &Path, result: io::Result<T>) -> Result<T> {
+    result.map_err(|source| Error::File { path: path.to_owned(), source })
+}
+
+pub fn read(path: &Path) -> Result<Vec<u8>> {
+    named(path, std::fs::read(path))
+}
+
+/// A text file, or standard input for `-`.
+pub fn read_text(path: &Path) -> Result<String> {
+    let bytes = match is_standard(path) {
+        false => read(path)?,
+        true => {
+            let mut bytes = Vec::new();
+            named(Path::new("<stdin>"), io::stdin().lock().read_to_end(&mut bytes))?;
+            bytes
+        }
+    };
+    String::from_utf8(bytes).map_err(|e| bad("text", format!("is not UTF-8: {e}")))
+}
+
+/// A line on stderr; a closed stderr is no reason to fail.
+pub fn note(line: &str) {
+    let _ = writeln!(io::stderr(), "{line}");
+}
+
+/// Text on stdout.
+pub fn print(text: &str) -> Result<()> {
+    let mut out = io::stdout().lock();
+    named(Path::new("<stdout>"), out.write_all(text.as_bytes()).and_then(|()| out.flush()))
+}
+
+/// A value on stdout as one line of JSON.
+pub fn print_json(value: &impl serde::Serialize) -> Result<()> {
+    let json = serde_json::to_string(value).map_err(|e| bad("json", e.to_string()))?;
+    print(&(json + "\n"))
+}
+
+/// How samples are stored.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Samples {
+    /// 16-bit PCM, for players.
+    S16,
+    /// 32-bit float, exact.
+    F32,
+}
+
+/// A mono WAV file that is whole after every chunk: what was written so far can be played when the rest never
+/// comes. On a pipe the sizes say "until the end".
+pub struct WavWriter {
+    path: PathBuf,
+    out: Out,
+    format: Samples,
+    data_bytes: u32,
+}
+
+enum Out {
+    File(File),
+    Stdout(io::Stdout),
+}
+
+impl WavWriter {
+    pub fn create(path: &Path, format: Samples) -> Result<WavWriter> {
+        let (path, out) = match is_standard(path) {
+            true => (PathBuf::from("<stdout>"), Out::Stdout(io::stdout())),
+            false => (path.to_owned(), Out::File(named(path, File::create(path))?)),
+        };
+        let mut wav = WavWriter { path, out, format, data_bytes: 0 };
+        let header = wav.header(if matches!(wav.out, Out::Stdout(_)) { u32::MAX } else { 0 });
+        wav.put(&header)?;
+        Ok(wav)
+    }
+
+    fn header(&self, data_bytes: u32) -> [u8; 44] {
+        let (tag, width) = if self.format == Samples::S16 { (1u16, 2u16) } else { (3, 4) };
+        let mut h = [0; 44];
+        h[0..4].copy_from_slice(b"RIFF");
+        h[4..8].copy_from_slice(&data_bytes.saturating_add(36).to_le_bytes());
+        h[8..16].copy_from_slice(b"WAVEfmt ");
+        h[16..20].copy_from_slice(&16u32.to_le_bytes());
+        h[20..22].copy_from_slice(&tag.to_le_bytes());
+        h[22..24].copy_from_slice(&1u16.to_le_bytes()); // channels
+        h[24..28].copy_from_slice(&SAMPLE_RATE.to_le_bytes());
+        h[28..32].copy_from_slice(&(SAMPLE_RATE * u32::from(width)).to_le_bytes());
+        h[32..34].copy_from_slice(&width.to_le_bytes());
+        h[34..36].copy_from_slice(&(8 * width).to_le_bytes());
+        h[36..40].copy_from_slice(b"data");
+        h[40..44].copy_from_slice(&data_bytes.to_le_bytes());
+        h
+    }
+
+    fn put(&mut self, bytes: &[u8]) -> Result<()> {
+        let result = match &mut self.out {
+            Out::File(file) => file.write_all(bytes),
+            Out::Stdout(out) => out.write_all(bytes).and_then(|()| out.flush()),
+        };
+        named(&self.path, result)
+    }
+
+    pub fn write(&mut self, samples: &[f32]) -> Result<()> {
+        let bytes: Vec<u8> = match self.format {
+            Samples::F32 => samples.iter().flat_map(|s| s.to_le_bytes()).collect(),
+            Samples::S16 => samples.iter().flat_map(|s| ((s * 32767.0).round() as i16).to_le_bytes()).collect(),
+        };
+        self.put(&bytes)?;
+        self.data_bytes = self.data_bytes.saturating_add(bytes.len() as u32);
+        let header = self.header(self.data_bytes);
+        if let Out::File(file) = &mut self.out {
+            let rewrite = |file: &mut File| {
+                file.seek(SeekFrom::Start(0))?;
+                file.write_all(&header)?;
+                file.seek(SeekFrom::End(0))
+            };
+            named(&self.path, rewrite(file))?;
+        }
+        Ok(())
+    }
+}
+
+/// Writes f32 numbers of this shape as .npy.
+pub fn write_npy(path: &Path, shape: &[usize], data: &[f32]) -> Result<()> {
+    use npyz::WriterBuilder;
+    let shape: Vec<u64> = shape.iter().map(|&n| n as u64).collect();
+    let write = || -> io::Result<()> {
+        let out = io::BufWriter::new(File::create(path)?);
+        let mut writer = npyz::WriteOptions::new().default_dtype().shape(&shape).writer(out).begin_nd()?;
+        writer.extend(data.iter().copied())?;
+        writer.finish()
+    };
+    named(path, write())
+}
+
+/// Samples to a .npy or .wav file, f32, by the file's ending.
+pub fn write_samples(path: &Path, samples: &[f32]) -> Result<()> {
+    match path.extension().and_then(|e| e.to_str()) {
+        Some("npy") => write_npy(path, &[samples.len()], samples),
+        Some("wav") => WavWriter::create(path, Samples::F32)?.write(samples),
+        _ => Err(bad("output", format!("{} must end in .wav or .npy", path.display()))),
+    }
+}
+
+/// Frames from a .npy of integers [F, 16] or JSON [[16]...].
+pub fn read_codes(path: &Path) -> Result<Vec<Frame>> {
+    let refuse = |what: String| Error::Checkpoint { file: path.display().to_string(), what };
+    let bytes = read(path)?;
+    if path.extension().and_then(|e| e.to_str()) == Some("json") {
+        return serde_json::from_slice(&bytes).map_err(|e| refuse(format!("expected [[16 codes]...]: {e}")));
+    }
+    let npy = npyz::NpyFile::new(&bytes[..]).map_err(|e| refuse(format!("not a .npy file: {e}")))?;
+    let shape = npy.shape().to_vec();
+    if shape.len() != 2 || shape[1] != GROUPS as u64 || npy.order() != npyz::Order::C {
+        return Err(refuse(format!("has shape {shape:?}; expected [frames, {GROUPS}], rows first")));
+    }
+    let dtype = npy.dtype().descr();
+    let numbers: io::Result<Vec<i64>> = match dtype.trim_start_matches(['<', '|', '\'']).trim_end_matches('\'') {
+        "i8" => npy.into_vec::<i64>(),
+        "i4" => npy.into_vec::<i32>().map(|v| v.into_iter().map(i64::from).collect()),
+        "i2" => npy.into_vec::<i16>().map(|v| v.into_iter().map(i64::from).collect()),
+        "u2" => npy.into_vec::<u16>().map(|v| v.into_iter().map(i64::from).collect()),
+        other => return Err(refuse(format!("holds {other}; expected i8, i4, i2 or u2, little-endian"))),
+    };
+    let numbers = numbers.map_err(|e| refuse(e.to_string()))?;
+    let code = |n: &i64| u16::try_from(*n).map_err(|_| refuse(format!("holds code {n}")));
+    let codes = numbers.iter().map(code).collect::<Result<Vec<u16>>>()?;
+    Ok(codes.as_chunks::<GROUPS>().0.to_vec())
+}
+
+/// Chunk widths: frames decoded at once, in order; the last repeats.
+pub fn parse_chunks(list: &str) -> std::result::Result<Vec<usize>, String> {
+    let widths: std::result::Result<Vec<usize>, _> = list.split(',').map(|w| w.trim().parse()).collect();
+    match widths {
+        Ok(widths) if widths.iter().all(|&w| w > 0) => Ok(widths),
+        _ => Err(format!("{list:?}: expected widths in frames, such as 1,2,4,8")),
+    }
+}
+
+/// Cuts `frames` by `widths`; without widths, one piece.
+pub fn cut<'a>(frames: &'a [Frame], widths: &'a [usize]) -> impl Iterator<Item = &'a [Frame]> {
+    let mut rest = frames;
+    let mut widths = widths.iter().chain(widths.last().into_iter().cycle());
+    std::iter::from_fn(move || {
+        let width = widths.next().copied().unwrap_or(rest.len()).min(rest.len());
+        let (piece, after) = rest.split_at(width);
+        rest = after;
+        (!piece.is_empty()).then_some(piece)
+    })
+}

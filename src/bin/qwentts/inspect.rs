@@ -1,0 +1,125 @@
+//! `qwentts inspect`: what a model folder holds.
+
+use crate::{Outcome, files};
+use clap::Args;
+use qwentts::config::{Config, StackConfig};
+use qwentts::error::Result;
+use qwentts::model::Model;
+use qwentts::source::ModelSource;
+use qwentts::weights::Weights;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+#[derive(Args)]
+pub struct Inspect {
+    /// Model folder; the embedded demo model where the build carries it and none is given
+    #[arg(value_name = "DIR")]
+    folder: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// The parts that a tensor's name may begin with, the longest first.
+const PARTS: [(&str, &str, &str); 6] = [
+    ("model", "talker.code_predictor.", "predictor"),
+    ("model", "talker.", "talker"),
+    ("model", "speaker_encoder.", "speaker encoder (not used yet)"),
+    ("codec", "decoder.", "codec decoder"),
+    ("codec", "encoder.", "codec encoder (not used yet)"),
+    ("model", "talker.model.text_embedding.", "text embedding"),
+];
+
+#[derive(Default, serde::Serialize)]
+struct Part {
+    tensors: usize,
+    parameters: usize,
+    bytes: usize,
+    dtypes: std::collections::BTreeSet<String>,
+}
+
+impl Inspect {
+    pub fn run(self) -> Result<Outcome> {
+        let source = crate::ModelArgs { model: self.folder }.source()?;
+        // Opening checks every name, shape and dtype; a folder that cannot speak is an error here too.
+        let model = Model::open(&source)?;
+        let parts = parts(&source)?;
+        let config = &model.config;
+        if self.json {
+            files::print_json(&serde_json::json!({
+                "kind": format!("{:?}", config.kind), "size": config.size, "parts": parts,
+                "voices": config.speakers.keys().collect::<Vec<_>>(),
+                "languages": config.language_names().collect::<Vec<_>>(),
+                "talker": stack_json(&config.talker), "predictor": stack_json(&config.predictor),
+                "codec_transformer": stack_json(&config.codec.transformer),
+                "codes": config.codes, "max_positions": config.max_positions,
+                "codec_window_frames": config.codec.sliding_window, "sampling": config.sampling,
+            }))?;
+        } else {
+            files::print(&table(config, &parts))?;
+        }
+        Ok(Outcome::Done)
+    }
+}
+
+fn parts(source: &ModelSource) -> Result<BTreeMap<&'static str, Part>> {
+    let mut parts: BTreeMap<&str, Part> = BTreeMap::new();
+    for (kind, file) in ["model", "codec"].into_iter().zip(Weights::files(source)?) {
+        for (name, shape, dtype, bytes) in file.list() {
+            let fits = |(k, prefix, _): &&(&str, &str, &str)| *k == kind && name.starts_with(prefix);
+            let Some((_, _, part)) = PARTS.iter().filter(fits).max_by_key(|(_, prefix, _)| prefix.len()) else {
+                continue;
+            };
+            let part = parts.entry(part).or_default();
+            part.tensors += 1;
+            part.parameters += shape.iter().product::<usize>();
+            part.bytes += bytes;
+            part.dtypes.insert(dtype);
+        }
+    }
+    Ok(parts)
+}
+
+fn stack_json(s: &StackConfig) -> serde_json::Value {
+    serde_json::json!({"layers": s.layers, "hidden": s.hidden, "intermediate": s.intermediate, "heads": s.heads,
+        "kv_heads": s.kv_heads, "head_dim": s.head_dim})
+}
+
+fn table(config: &Config, parts: &BTreeMap<&str, Part>) -> String {
+    let stack = |s: &StackConfig| {
+        format!(
+            "{} layers, hidden {}, {} heads ({} kv) of {}, intermediate {}",
+            s.layers, s.hidden, s.heads, s.kv_heads, s.head_dim, s.intermediate
+        )
+    };
+    let mut out = format!("{:?} {}\n", config.kind, config.size);
+    out += &format!("talker     {}\n", stack(&config.talker));
+    out += &format!("predictor  {}\n", stack(&config.predictor));
+    out += &format!("codec      {}, window {} frames\n", stack(&config.codec.transformer), config.codec.sliding_window);
+    out += &format!("codes      {} values in each of 16 groups; {} positions\n", config.codes, config.max_positions);
+    let list = |names: Vec<&str>| if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+    out += &format!("voices     {}\n", list(config.speakers.keys().map(String::as_str).collect()));
+    out += &format!("languages  auto, {}\n", list(config.language_names().collect()));
+    let s = &config.sampling;
+    let said = [
+        ("do_sample", s.do_sample.map(|v| v.to_string())),
+        ("temperature", s.temperature.map(|v| v.to_string())),
+        ("top_k", s.top_k.map(|v| v.to_string())),
+        ("top_p", s.top_p.map(|v| v.to_string())),
+        ("repetition_penalty", s.repetition_penalty.map(|v| v.to_string())),
+        ("subtalker_dosample", s.subtalker_dosample.map(|v| v.to_string())),
+        ("subtalker_temperature", s.subtalker_temperature.map(|v| v.to_string())),
+        ("subtalker_top_k", s.subtalker_top_k.map(|v| v.to_string())),
+        ("subtalker_top_p", s.subtalker_top_p.map(|v| v.to_string())),
+        ("max_new_tokens", s.max_new_tokens.map(|v| v.to_string())),
+    ];
+    let said: Vec<String> = said.into_iter().filter_map(|(name, v)| v.map(|v| format!("{name} {v}"))).collect();
+    out += &format!("sampling   {}\n\n", said.join(", "));
+    out += &format!("{:32} {:>8} {:>14} {:>15}  stored as\n", "part", "tensors", "parameters", "bytes");
+    for (name, part) in parts {
+        let dtypes: Vec<&str> = part.dtypes.iter().map(String::as_str).collect();
+        out +=
+            &format!("{name:32} {:8} {:14} {:15}  {}\n", part.tensors, part.parameters, part.bytes, dtypes.join(", "));
+    }
+    out
+}
