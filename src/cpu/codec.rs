@@ -28,7 +28,7 @@ pub struct Codec<'a> {
 }
 
 impl CodecSlot {
-    pub fn new(state: &CodecState) -> CodecSlot {
+    pub(super) fn new(state: &CodecState) -> CodecSlot {
         CodecSlot { block: vec![0.0; state.floats], position: 0 }
     }
 

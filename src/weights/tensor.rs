@@ -1,4 +1,4 @@
-//! A named, shaped, typed view into a mapped checkpoint file. Knows bytes, no model.
+//! A shaped, typed view into a mapped checkpoint file. Knows bytes, no model.
 
 use crate::source::FileBytes;
 use std::ops::Range;
@@ -23,7 +23,6 @@ impl Dtype {
 /// A view; cheap to clone. Numbers are little-endian and row-major, at any alignment.
 #[derive(Clone)]
 pub struct Tensor {
-    pub name: String,
     pub shape: Vec<usize>,
     pub dtype: Dtype,
     pub(super) file: FileBytes,
