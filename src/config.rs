@@ -55,7 +55,7 @@ pub struct CodecControls {
 }
 
 /// Text-vocabulary ids that steer the prompt.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs)] // the names are the published ones
 pub struct TextControls {
     pub im_start: u32,

@@ -1,10 +1,12 @@
 //! The reference backend: the model on the CPU, in f32, over mapped weights. Read this first, then `talker`,
 //! `predictor`, `stack`, `codec`, and `ops` for the arithmetic. A slot is one utterance's place.
 
+mod along_time;
 mod codec;
 mod ops;
 mod predictor;
 mod sample;
+mod simd;
 mod stack;
 mod talker;
 
@@ -18,9 +20,9 @@ use crate::prompt::Position;
 use crate::request::{Randomness, Sampler, Sampling};
 use crate::state::CodecState;
 use codec::Codec;
-use ops::Threads;
 use predictor::Predictor;
 use sample::{Choice, Source, TalkerRules, argmax, draw};
+use simd::Threads;
 use stack::Kv;
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -78,12 +78,7 @@ impl TensorFile {
             }
         };
         self.bound.insert(name.to_owned());
-        Ok(Tensor {
-            shape: t.shape.clone(),
-            dtype,
-            file: t.data.clone(),
-            range: t.range.clone(),
-        })
+        Ok(Tensor { shape: t.shape.clone(), dtype, file: t.data.clone(), range: t.range.clone() })
     }
 
     /// Call when everything is bound: a tensor that is neither bound nor `expected` (a part not built

@@ -52,6 +52,20 @@ impl Tensor {
     }
 }
 
+#[cfg(test)]
+impl Tensor {
+    /// A tensor that no file holds, its numbers rounded to `dtype`.
+    pub fn made(shape: &[usize], dtype: Dtype, numbers: &[f32]) -> Tensor {
+        let bytes: Vec<u8> = match dtype {
+            Dtype::F32 => numbers.iter().flat_map(|x| x.to_le_bytes()).collect(),
+            Dtype::Bf16 => numbers.iter().flat_map(|&x| half::bf16::from_f32(x).to_le_bytes()).collect(),
+            Dtype::F16 => numbers.iter().flat_map(|&x| half::f16::from_f32(x).to_le_bytes()).collect(),
+        };
+        let range = 0..bytes.len();
+        Tensor { shape: shape.to_vec(), dtype, file: FileBytes::owned(bytes), range }
+    }
+}
+
 fn widen(dtype: Dtype, bytes: &[u8], out: &mut [f32]) {
     match dtype {
         Dtype::F32 => {
