@@ -168,7 +168,10 @@ fn every_mode_layout_size_and_seed_is_among_the_cases() {
         }
     }
     let designed = |layout: &str| {
-        cases.values().filter(|c| c.checkpoint.contains("design") && c.request().layout.as_deref() == Some(layout)).count()
+        cases
+            .values()
+            .filter(|c| c.checkpoint.contains("design") && c.request().layout.as_deref().unwrap_or("whole") == layout)
+            .count()
     };
     assert!(designed("streaming") >= 2 && designed("whole") >= 2);
 }

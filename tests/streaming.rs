@@ -96,7 +96,12 @@ fn sampled(seed: u64) -> Request {
         max_new_tokens: Some(24),
         ..Default::default()
     };
-    Request { voice: Voice::Preset("vivian".into()), sampling, randomness: Randomness::Seed(seed), ..Default::default() }
+    Request {
+        voice: Voice::Preset("vivian".into()),
+        sampling,
+        randomness: Randomness::Seed(seed),
+        ..Default::default()
+    }
 }
 
 /// All frames and samples of one utterance.
