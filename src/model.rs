@@ -4,6 +4,7 @@ use crate::config::{Config, ModelKind};
 use crate::error::{Error, Result};
 use crate::prompt::tokenizer::Tokenizer;
 use crate::source::ModelSource;
+pub use crate::weights::TensorInfo;
 use crate::weights::Weights;
 use std::sync::Arc;
 
@@ -15,21 +16,6 @@ pub struct Model {
     pub config: Config,
     pub(crate) tokenizer: Arc<Tokenizer>,
     pub(crate) weights: Weights,
-}
-
-/// A tensor as its file has it.
-#[derive(Clone, Debug)]
-pub struct TensorInfo {
-    /// "model" or "speech_tokenizer/model".
-    pub file: &'static str,
-    /// Its full name.
-    pub name: String,
-    /// Rows first.
-    pub shape: Vec<usize>,
-    /// As safetensors names it: "BF16", "F32", …
-    pub dtype: String,
-    /// Stored bytes.
-    pub bytes: usize,
 }
 
 impl Model {

@@ -3,10 +3,24 @@
 
 use super::tensor::{Dtype, Tensor};
 use crate::error::{Error, Result};
-use crate::model::TensorInfo;
 use crate::source::{FileBytes, ModelSource};
 use safetensors::{SafeTensors, tensor::Metadata};
 use std::collections::{BTreeMap, BTreeSet};
+
+/// A tensor as its file has it.
+#[derive(Clone, Debug)]
+pub struct TensorInfo {
+    /// "model" or "speech_tokenizer/model".
+    pub file: &'static str,
+    /// Its full name.
+    pub name: String,
+    /// Rows first.
+    pub shape: Vec<usize>,
+    /// As safetensors names it: "BF16", "F32", …
+    pub dtype: String,
+    /// Stored bytes.
+    pub bytes: usize,
+}
 
 /// The tensors of `{stem}.safetensors` (or of the shards that `{stem}.safetensors.index.json` names).
 pub struct TensorFile {

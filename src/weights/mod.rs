@@ -8,7 +8,7 @@ mod talker;
 mod tensor;
 
 pub use codec::{CodecWeights, Conv, ConvNext, DILATIONS, PRE_TAPS, ResidualUnit, SnakeBeta, TAPS};
-pub use file::TensorFile;
+pub use file::{TensorFile, TensorInfo};
 pub use predictor::PredictorWeights;
 pub use talker::TalkerWeights;
 pub use tensor::{Dtype, Tensor};
