@@ -182,7 +182,7 @@ fn splitmix64(x: u64) -> u64 {
 }
 
 fn unit_normal(x: u64) -> f64 {
-    let lanes = (x & 0xFFFF) + (x >> 16 & 0xFFFF) + (x >> 32 & 0xFFFF) + (x >> 48);
+    let lanes = (x & 0xFFFF) + ((x >> 16) & 0xFFFF) + ((x >> 32) & 0xFFFF) + (x >> 48);
     (lanes as f64 - 131_070.0) / 37_837.2
 }
 
