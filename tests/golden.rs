@@ -6,7 +6,7 @@ mod support;
 use qwentts::cpu::Reference;
 use qwentts::model::Model;
 use qwentts::source::ModelSource;
-use qwentts::trace::{Run, Trace, TraceRequest, compare, run};
+use qwentts::trace::{Run, Trace, TraceIds, TraceRequest, compare, run};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::fs;
@@ -222,6 +222,50 @@ fn texts_have_the_official_ids() {
         let (regex, special) = (&string.regex, string.special_tokens);
         assert_eq!(speech.ids().unwrap().text, string.ids, "{:?} {regex} special_tokens {special}", string.text);
     }
+}
+
+#[derive(Deserialize)]
+struct DemoSentence {
+    request: serde_json::Value,
+    prefill: qwentts::trace::Prefill,
+    end: String,
+    frames: usize,
+    codes: String,
+    smallest_margin: f32,
+}
+
+#[cfg(feature = "demo")]
+#[test]
+fn the_demo_voice_says_what_it_says_officially() {
+    use base64::prelude::*;
+    let sentences = fs::read(support::goldens().join("demo.json")).unwrap();
+    let sentences: Vec<DemoSentence> = serde_json::from_slice(&sentences).unwrap();
+    let reference = Arc::new(Reference::new(Model::open(&ModelSource::Demo).unwrap(), None).unwrap());
+    let (mut choices, mut forgiven) = (0, 0);
+    for sentence in &sentences {
+        let codes = BASE64_STANDARD.decode(&sentence.codes).unwrap();
+        let (frames, rest) = codes.as_chunks::<16>();
+        assert!(frames.len() == sentence.frames && rest.is_empty());
+        let request = TraceRequest::parse(sentence.request.to_string().as_bytes()).unwrap();
+        let mut official = Trace {
+            ids: TraceIds { text: Vec::new(), instruct: None, reference: None }, // not recorded here
+            prefill: sentence.prefill,
+            frames: frames.iter().map(|f| f.map(u16::from)).collect(),
+            end: sentence.end.clone(),
+            margins: vec![[sentence.smallest_margin; 16]; frames.len()],
+            samples: 0,
+            device: String::new(),
+        };
+        let ours = run(&reference, &request, Some(&official)).unwrap();
+        official.ids = ours.trace.ids.clone();
+        let found = compare(&official, &ours.trace);
+        assert!(found.agrees(), "{}: {found:#?}", sentence.request);
+        choices += found.choices;
+        forgiven += found.forgiven();
+    }
+    println!("{} sentences, {choices} choices, {forgiven} near-ties forgiven", sentences.len());
+    assert!(forgiven as f64 <= FORGIVEN_SHARE * choices as f64);
+    assert!(sentences.len() >= 70 && choices > 30_000);
 }
 
 /// Compared with what `record.py full` wrote to the folder that QWENTTS_GOLDEN_FULL names.
