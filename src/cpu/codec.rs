@@ -93,16 +93,7 @@ impl Codec<'_> {
         signal.keep(past);
         let mut samples = vec![0.0; len];
         ops::conv(self.threads, &w.decoder_out, 1, &signal, &mut samples);
-        // Not `clamp`: NaN must stay NaN, so that it is found.
-        samples.iter_mut().for_each(|s| {
-            *s = if *s > 1.0 {
-                1.0
-            } else if *s < -1.0 {
-                -1.0
-            } else {
-                *s
-            }
-        });
+        samples.iter_mut().for_each(|s| *s = s.clamp(-1.0, 1.0)); // NaN stays NaN, so that it is found
         samples
     }
 
