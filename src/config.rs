@@ -22,18 +22,27 @@ pub enum ModelKind {
 /// One transformer stack: talker, predictor, or the codec's.
 #[derive(Clone, Debug)]
 pub struct StackConfig {
+    /// Width of the residual stream.
     pub hidden: usize,
+    /// Width inside the feed-forward part.
     pub intermediate: usize,
+    /// Number of layers.
     pub layers: usize,
+    /// Query heads.
     pub heads: usize,
+    /// Key and value heads; each serves heads / kv_heads consecutive query heads.
     pub kv_heads: usize,
+    /// Width of a head; heads * head_dim need not be `hidden`.
     pub head_dim: usize,
+    /// Added to the mean square in each norm.
     pub rms_eps: f32,
+    /// Base of the rotary frequencies.
     pub rope_theta: f64,
 }
 
 /// Codec-vocabulary ids that steer the talker.
 #[derive(Clone, Copy, Debug)]
+#[allow(missing_docs)] // the names are the published ones
 pub struct CodecControls {
     pub pad: u32,
     pub bos: u32,
@@ -45,7 +54,8 @@ pub struct CodecControls {
 }
 
 /// Text-vocabulary ids that steer the prompt.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)] // the names are the published ones
 pub struct TextControls {
     pub im_start: u32,
     pub im_end: u32,
@@ -58,40 +68,63 @@ pub struct TextControls {
 /// A preset voice: its row in the codec embedding, and the dialect that it speaks by nature.
 #[derive(Clone, Debug)]
 pub struct Speaker {
+    /// Row of the codec embedding.
     pub id: u32,
+    /// The language that it speaks when none or Chinese is asked for.
     pub dialect: Option<String>,
 }
 
+/// The codec decoder's facts.
 #[derive(Clone, Debug)]
 pub struct CodecConfig {
+    /// Channels between the pre-conv and the decoder.
     pub latent_dim: usize,
+    /// Channels of the dequantised latent; a codebook row is half as wide.
     pub codebook_dim: usize,
+    /// Rows of a codebook.
     pub codebook_size: usize,
+    /// The windowed transformer.
     pub transformer: StackConfig,
+    /// Frames that a frame attends to, itself included.
     pub sliding_window: usize,
+    /// Channels at the decoder's entry; each block halves them.
     pub decoder_dim: usize,
+    /// Of the decoder's blocks.
     pub upsample_rates: Vec<usize>,
+    /// Of the stages before them.
     pub upsampling_ratios: Vec<usize>,
 }
 
 /// Every fact of a checkpoint that the engine uses.
 #[derive(Clone, Debug)]
 pub struct Config {
+    /// What the checkpoint was trained for.
     pub kind: ModelKind,
     /// "0b6" or "1b7" upstream; only says whether a preset voice takes an instruction.
     pub size: String,
+    /// Ids that steer the prompt's text side.
     pub text_controls: TextControls,
+    /// Ids that steer its codec side.
     pub codec_controls: CodecControls,
+    /// The large LM.
     pub talker: StackConfig,
+    /// Width of a text embedding before its projection.
     pub text_hidden: usize,
+    /// Rows of the text embedding.
     pub text_vocab: usize,
+    /// Rows of the codec embedding and of the talker's head: codes, then 1024 controls.
     pub talker_vocab: usize,
+    /// Positions that the talker was made for.
     pub max_positions: usize,
+    /// The code predictor.
     pub predictor: StackConfig,
     /// Code values in a group.
     pub codes: usize,
+    /// Language names, lower case, dialects among them, and their ids.
     pub languages: BTreeMap<String, u32>,
+    /// Preset voices by lower-case name.
     pub speakers: BTreeMap<String, Speaker>,
+    /// The codec decoder.
     pub codec: CodecConfig,
     /// generation_config.json; a field it leaves out is upstream's hard default.
     pub sampling: SamplingOptions,
@@ -102,6 +135,7 @@ const CODEC: &str = "speech_tokenizer/config.json";
 const GENERATION: &str = "generation_config.json";
 
 impl Config {
+    /// Reads and checks the three files. Errors name file, field, the value found and the values known.
     pub fn open(source: &ModelSource) -> Result<Config> {
         let main: MainJson = source.json(MAIN)?;
         let TalkerStack { talker_config: talker } = source.json(MAIN)?;

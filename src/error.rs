@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 
+/// The library's result.
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// What went wrong, in words for the one who can mend it.
@@ -11,16 +12,36 @@ pub type Result<T> = std::result::Result<T, Error>;
 pub enum Error {
     /// A file could not be opened, read, mapped or written.
     #[error("{path}: {source}")]
-    File { path: PathBuf, source: std::io::Error },
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// A checkpoint file is there but does not hold what the model needs.
     #[error("{file}: {what}")]
-    Checkpoint { file: String, what: String },
+    Checkpoint {
+        /// The file.
+        file: String,
+        /// The tensor or field, what was found and what was expected.
+        what: String,
+    },
     /// A request asks for what is not to be had (text, voice, language, sampling, codes).
     #[error("{field}: {what}")]
-    Request { field: &'static str, what: String },
+    Request {
+        /// The field of the request.
+        field: &'static str,
+        /// What was found and what is possible.
+        what: String,
+    },
     /// Arithmetic left the finite numbers, or the machine refused a resource.
     #[error("{call}: {what}")]
-    Compute { call: &'static str, what: String },
+    Compute {
+        /// The step.
+        call: &'static str,
+        /// What happened, and where it is known the tensor that caused it.
+        what: String,
+    },
 }
 
 impl Error {

@@ -1,17 +1,21 @@
 //! An open checkpoint: its facts, its tokenizer and its mapped weights. Immutable; share it by `Arc`.
 
-use crate::config::Config;
+use crate::config::{Config, ModelKind};
 use crate::error::{Error, Result};
 use crate::prompt::tokenizer::Tokenizer;
 use crate::source::ModelSource;
+pub use crate::weights::TensorInfo;
 use crate::weights::Weights;
 use std::sync::Arc;
 
+/// A checkpoint, open for speaking.
 pub struct Model {
+    /// Where it came from.
     pub source: ModelSource,
+    /// Its facts.
     pub config: Config,
-    pub tokenizer: Arc<Tokenizer>,
-    pub weights: Weights,
+    pub(crate) tokenizer: Arc<Tokenizer>,
+    pub(crate) weights: Weights,
 }
 
 impl Model {
@@ -31,6 +35,18 @@ impl Model {
     /// Names of the preset voices, sorted; empty for Base and VoiceDesign.
     pub fn voices(&self) -> impl Iterator<Item = &str> {
         self.config.speakers.keys().map(String::as_str)
+    }
+
+    /// Whether an instruction reaches the model: upstream drops it for presets of the 0.6B, whose size string it
+    /// tests for being part of "0b6".
+    pub fn takes_instruct(&self) -> bool {
+        !(self.config.kind == ModelKind::CustomVoice && "0b6".contains(&self.config.size))
+    }
+
+    /// Every tensor of the checkpoint, those of parts that are not used yet among them.
+    pub fn tensors(&self) -> Result<Vec<TensorInfo>> {
+        let files = Weights::files(&self.source)?;
+        Ok(Weights::STEMS.into_iter().zip(&files).flat_map(|(stem, file)| file.list(stem)).collect())
     }
 
     /// The first tensor that holds NaN or infinity. Reads every weight: only asked once something is wrong.

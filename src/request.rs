@@ -37,7 +37,9 @@ pub struct VoicePrompt {
 /// A recording as frames, with what is said in it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Reference {
+    /// The recording through the codec's encoder, 80 ms a frame.
     pub frames: Vec<Frame>,
+    /// The words that are said in it.
     pub transcript: String,
 }
 
@@ -53,6 +55,7 @@ pub enum Regex {
 
 /// The official sampling controls, by their official names; `None` is "not said".
 #[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+#[allow(missing_docs)] // the official names; `Sampler` and `Sampling` say what they do
 pub struct SamplingOptions {
     pub do_sample: Option<bool>,
     pub temperature: Option<f32>,
@@ -72,18 +75,24 @@ pub struct SamplingOptions {
 pub struct Sampler {
     /// Off: the best score wins.
     pub do_sample: bool,
+    /// Scores are divided by this.
     pub temperature: f32,
-    /// 0: no limit.
+    /// Only the k best scores stay, with what ties the last of them. 0: no limit.
     pub top_k: usize,
+    /// Below 1: the least likely go, as many as together have at most 1 - top_p.
     pub top_p: f32,
 }
 
 /// Every control settled: the caller's word, else the checkpoint's, else upstream's hard default.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sampling {
+    /// Draws group 0.
     pub talker: Sampler,
+    /// Group-0 scores of codes already said: divided by this where positive, else multiplied.
     pub repetition_penalty: f32,
+    /// Draws groups 1 to 15.
     pub predictor: Sampler,
+    /// Talker tokens at most, so one frame fewer.
     pub max_new_tokens: usize,
 }
 
@@ -168,6 +177,7 @@ impl Randomness {
 /// One utterance, but for its text.
 #[derive(Clone, Debug)]
 pub struct Request {
+    /// Who speaks.
     pub voice: Voice,
     /// A name in any case; `None` or "auto" lets the model tell.
     pub language: Option<String>,
@@ -175,8 +185,11 @@ pub struct Request {
     pub layout: Option<Layout>,
     /// How to speak, in words (CustomVoice 1.7B) or who speaks (VoiceDesign).
     pub instruct: Option<String>,
+    /// Controls that the caller sets; the others are the checkpoint's.
     pub sampling: SamplingOptions,
+    /// Where draws come from.
     pub randomness: Randomness,
+    /// The pre-tokeniser.
     pub regex: Regex,
     /// Whether control strings such as `<|im_end|>` inside text are controls, as upstream has it. Off, they
     /// are text, so that no caller's text can steer the prompt.

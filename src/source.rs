@@ -23,6 +23,15 @@ enum Backing {
     Mapped(memmap2::Mmap),
     #[cfg(feature = "demo")]
     Embedded(&'static [u8]),
+    #[cfg(test)]
+    Owned(Vec<u8>),
+}
+
+#[cfg(test)]
+impl FileBytes {
+    pub(crate) fn owned(bytes: Vec<u8>) -> FileBytes {
+        FileBytes(Arc::new(Backing::Owned(bytes)))
+    }
 }
 
 impl Deref for FileBytes {
@@ -32,6 +41,8 @@ impl Deref for FileBytes {
             Backing::Mapped(map) => map,
             #[cfg(feature = "demo")]
             Backing::Embedded(bytes) => bytes,
+            #[cfg(test)]
+            Backing::Owned(bytes) => bytes,
         }
     }
 }

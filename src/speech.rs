@@ -4,8 +4,9 @@
 use crate::cpu::{CodecSlot, Recording, Reference, Slot, Step};
 use crate::error::{Error, Result};
 use crate::frame::{Frame, GROUPS};
+use crate::model::Model;
 use crate::prompt::live::LiveTokenizer;
-use crate::prompt::template::{Prefill, ROLE_IDS, TAIL_IDS, Template, TextSoFar, takes_instruct};
+use crate::prompt::template::{Prefill, ROLE_IDS, TAIL_IDS, Template, TextSoFar};
 use crate::request::{Layout, Request, Voice};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use std::sync::Arc;
 /// What is to be said.
 #[derive(Clone, Debug)]
 pub enum Text {
+    /// All of it, at once.
     Whole(String),
     /// The same text arriving live, piece by piece; streaming layout only.
     Pieces(Vec<String>),
@@ -34,7 +36,9 @@ pub enum End {
 /// A frame with how near each of its choices was to another.
 #[derive(Clone, Copy, Debug)]
 pub struct Chosen {
+    /// The codes, all that the codec needs.
     pub frame: Frame,
+    /// A gap in scores where the best was taken, else relative distances to the edges of the draw.
     pub margins: [f32; GROUPS],
 }
 
@@ -58,8 +62,11 @@ pub struct Speech {
 /// Ids of the templated strings, as the official processor gives them.
 #[derive(Clone, Debug, Default)]
 pub struct PromptIds {
+    /// The target text.
     pub text: Vec<u32>,
+    /// The instruction, where it reaches the model.
     pub instruct: Option<Vec<u32>>,
+    /// The reference's transcript.
     pub reference: Option<Vec<u32>>,
 }
 
@@ -136,7 +143,7 @@ impl Speech {
             if config.kind == crate::config::ModelKind::Base {
                 return Err(Error::request("instruct", "a Base model takes no instruction"));
             }
-            if takes_instruct(config) {
+            if model.takes_instruct() {
                 ids.instruct = Some(encode("user", instruct)?);
             }
         }
@@ -222,6 +229,7 @@ impl Speech {
         self.slot.recording = Some(Recording::default());
     }
 
+    /// What was kept since `record`.
     pub fn recording(&self) -> Option<&Recording> {
         self.slot.recording.as_ref()
     }
@@ -322,6 +330,11 @@ impl Speech {
     /// Positions that were prefilled; 0 before the first frame.
     pub fn prefill_positions(&self) -> usize {
         self.positions
+    }
+
+    /// The model that speaks.
+    pub fn model(&self) -> &Model {
+        &self.reference.model
     }
 
     /// The layout in force.

@@ -14,6 +14,7 @@ use std::sync::Arc;
 /// R.json, field by field. `FIELDS` lists the names for the error on an unknown one.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
+#[allow(missing_docs)] // `qwentts help trace` says what each means
 pub struct TraceRequest {
     pub text: Option<String>,
     pub pieces: Option<Vec<String>>,
@@ -68,7 +69,9 @@ pub const FIELDS: [&str; 26] = [
 /// What `trace` prints.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Trace {
+    /// Ids of the templated strings.
     pub ids: TraceIds,
+    /// The prompt's vectors, in three numbers.
     pub prefill: Prefill,
     /// What the engine chose.
     pub frames: Vec<Frame>,
@@ -76,15 +79,20 @@ pub struct Trace {
     pub end: String,
     /// How near each choice was to another.
     pub margins: Vec<[f32; GROUPS]>,
+    /// Samples that the frames decode to.
     pub samples: usize,
+    /// Where it ran.
     pub device: String,
 }
 
 /// Ids of the templated strings.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct TraceIds {
+    /// The target text.
     pub text: Vec<u32>,
+    /// The instruction.
     pub instruct: Option<Vec<u32>>,
+    /// The reference's transcript.
     #[serde(rename = "ref")]
     pub reference: Option<Vec<u32>>,
 }
@@ -92,16 +100,21 @@ pub struct TraceIds {
 /// The prompt's vectors, in three numbers.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Prefill {
+    /// How many.
     pub positions: usize,
+    /// The sum of all numbers.
     pub sum: f64,
+    /// The sum of their squares.
     pub sumsq: f64,
 }
 
 /// A finished run with what it kept.
 pub struct Run {
+    /// What is printed.
     pub trace: Trace,
     /// Frames that were fed back: the chosen ones, or the forced ones.
     pub fed: Vec<Frame>,
+    /// The utterance, with its recording and a codec that has heard nothing of `fed` yet.
     pub speech: Speech,
 }
 
@@ -238,11 +251,15 @@ pub fn run(reference: &Arc<Reference>, request: &TraceRequest, onto: Option<&Tra
 /// A choice that differs.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Difference {
+    /// Counted from 0.
     pub frame: usize,
+    /// 0 to 15.
     pub group: usize,
+    /// The reference's code.
     pub reference: u16,
+    /// This run's code.
     pub ours: u16,
-    /// The reference's.
+    /// The reference's margin.
     pub margin: f32,
     /// The margin says near-tie: other arithmetic may choose either.
     pub forgiven: bool,
@@ -251,7 +268,9 @@ pub struct Difference {
 /// What comparing found.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Comparison {
+    /// Choices compared.
     pub choices: usize,
+    /// Those that differ.
     pub differences: Vec<Difference>,
     /// Differences of other kinds, in words: ids, prefill, end, number of frames.
     pub other: Vec<String>,
@@ -261,6 +280,7 @@ pub struct Comparison {
 pub const NEAR_TIE: f32 = 1e-4;
 
 impl Comparison {
+    /// Differences that are near-ties.
     pub fn forgiven(&self) -> usize {
         self.differences.iter().filter(|d| d.forgiven).count()
     }

@@ -2,7 +2,9 @@
 //! block and a frame counter, so any cutting of the same frames into calls gives the same bits, reset is a fill
 //! and a snapshot is a copy.
 
-use super::ops::{self, Signal, Threads};
+use super::along_time::{self, Signal};
+use super::ops;
+use super::simd::Threads;
 use super::stack::{self, Kv, LayerKv};
 use crate::config::CodecConfig;
 use crate::frame::{Frame, SAMPLES_PER_FRAME};
@@ -28,7 +30,7 @@ pub struct Codec<'a> {
 }
 
 impl CodecSlot {
-    pub fn new(state: &CodecState) -> CodecSlot {
+    pub(super) fn new(state: &CodecState) -> CodecSlot {
         CodecSlot { block: vec![0.0; state.floats], position: 0 }
     }
 
@@ -58,7 +60,7 @@ impl Codec<'_> {
         let mut x = Vec::new(); // from here on [channel][len]
         for (i, (up, &ratio)) in w.upsamples.iter().zip(&self.config.upsampling_ratios).enumerate() {
             x = vec![0.0; self.config.latent_dim * len * ratio];
-            ops::conv_transposed(self.threads, &up.upsample, ratio, &signal, &mut x);
+            along_time::conv_transposed(self.threads, &up.upsample, ratio, &signal, &mut x);
             len *= ratio;
             x = self.conv_next(slot, i, up, x, len);
             signal = Signal::new(self.config.latent_dim, len, None);
@@ -71,7 +73,7 @@ impl Codec<'_> {
         signal.keep(past);
         let mut channels = self.config.decoder_dim;
         let mut x = vec![0.0; channels * len];
-        ops::conv(self.threads, &w.decoder_in, 1, &signal, &mut x);
+        along_time::conv(self.threads, &w.decoder_in, 1, &signal, &mut x);
 
         for (block, state) in w.blocks.iter().zip(&self.state.blocks) {
             let past = slot.row(&state.upsample);
@@ -80,7 +82,7 @@ impl Codec<'_> {
             signal.keep(past);
             channels /= 2;
             x = vec![0.0; channels * len * block.rate];
-            ops::conv_transposed(self.threads, &block.upsample, block.rate, &signal, &mut x);
+            along_time::conv_transposed(self.threads, &block.upsample, block.rate, &signal, &mut x);
             len *= block.rate;
             for (unit, row) in block.units.iter().zip(&state.units) {
                 self.residual_unit(slot.row(row), unit, &mut x, channels, len);
@@ -92,7 +94,7 @@ impl Codec<'_> {
         signal.fill_snake(self.threads, &w.last_snake, &x);
         signal.keep(past);
         let mut samples = vec![0.0; len];
-        ops::conv(self.threads, &w.decoder_out, 1, &signal, &mut samples);
+        along_time::conv(self.threads, &w.decoder_out, 1, &signal, &mut samples);
         samples.iter_mut().for_each(|s| *s = s.clamp(-1.0, 1.0)); // NaN stays NaN, so that it is found
         samples
     }
@@ -129,7 +131,7 @@ impl Codec<'_> {
         signal.fill_transposed(latent);
         signal.keep(past);
         let mut by_channel = vec![0.0; self.config.latent_dim * len];
-        ops::conv(self.threads, &w.pre_conv, 1, &signal, &mut by_channel);
+        along_time::conv(self.threads, &w.pre_conv, 1, &signal, &mut by_channel);
         let mut x = vec![0.0; by_channel.len()];
         ops::transpose(&by_channel, len, &mut x);
 
@@ -167,7 +169,7 @@ impl Codec<'_> {
         signal.fill(&x);
         signal.keep(past);
         let mut by_channel = vec![0.0; x.len()];
-        ops::conv_depthwise(self.threads, &w.depthwise, &w.depthwise_bias, &signal, &mut by_channel);
+        along_time::conv_depthwise(self.threads, &w.depthwise, &w.depthwise_bias, &signal, &mut by_channel);
         let mut h = vec![0.0; x.len()];
         ops::transpose(&by_channel, len, &mut h);
         ops::layer_norm(self.threads, &mut h, &w.norm, &w.norm_bias, 1e-6);
@@ -189,10 +191,10 @@ impl Codec<'_> {
         signal.fill_snake(self.threads, &unit.snake1, x);
         signal.keep(past);
         let mut h = vec![0.0; x.len()];
-        ops::conv(self.threads, &unit.conv1, unit.dilation, &signal, &mut h);
+        along_time::conv(self.threads, &unit.conv1, unit.dilation, &signal, &mut h);
         let mut signal = Signal::new(channels, len, None);
         signal.fill_snake(self.threads, &unit.snake2, &h);
-        ops::conv(self.threads, &unit.conv2, 1, &signal, &mut h);
+        along_time::conv(self.threads, &unit.conv2, 1, &signal, &mut h);
         ops::add(x, None, &h);
     }
 }

@@ -1,16 +1,17 @@
 //! The reference backend: the model on the CPU, in f32, over mapped weights. Read this first, then `talker`,
 //! `predictor`, `stack`, `codec`, and `ops` for the arithmetic. A slot is one utterance's place.
 
+mod along_time;
 mod codec;
 mod ops;
 mod predictor;
 mod sample;
+mod simd;
 mod stack;
 mod talker;
 
 pub use codec::CodecSlot;
-pub use ops::Threads;
-pub use sample::{Choice, philox_uniform};
+pub use sample::philox_uniform;
 
 use crate::error::{Error, Result};
 use crate::frame::{Frame, GROUPS};
@@ -20,7 +21,8 @@ use crate::request::{Randomness, Sampler, Sampling};
 use crate::state::CodecState;
 use codec::Codec;
 use predictor::Predictor;
-use sample::{Source, TalkerRules, argmax, draw};
+use sample::{Choice, Source, TalkerRules, argmax, draw};
+use simd::Threads;
 use stack::Kv;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -28,13 +30,14 @@ use talker::{Talker, TalkerOutput};
 
 /// The model on the CPU. Results depend on the request alone, not on the number of threads.
 pub struct Reference {
+    /// What it speaks with.
     pub model: Arc<Model>,
     threads: Threads,
     codec_state: CodecState,
 }
 
 /// One utterance: the talker's and predictor's memory, the draws, and what the last talker step gave.
-pub struct Slot {
+pub(crate) struct Slot {
     talker_kv: Kv,
     predictor_kv: Kv,
     sampling: Sampling,
@@ -51,15 +54,19 @@ pub struct Slot {
 /// What a conformance run keeps of the arithmetic, each [steps][width] in order.
 #[derive(Default)]
 pub struct Recording {
+    /// The prompt's vectors, [positions][talker hidden].
     pub prefill_embeds: Vec<f32>,
+    /// The talker's last position after its norm, [tokens][talker hidden].
     pub talker_hidden: Vec<f32>,
+    /// Its raw scores, [tokens][talker_vocab].
     pub talker_logits: Vec<f32>,
+    /// The predictor's raw scores, [frames][15][codes].
     pub predictor_logits: Vec<f32>,
 }
 
 /// One step of an utterance.
 #[derive(Clone, Copy, Debug)]
-pub enum Step {
+pub(crate) enum Step {
     /// The choices of a frame, and how near each was to another.
     Frame { chosen: Frame, margins: [f32; GROUPS] },
     /// The talker chose to stop.
@@ -75,7 +82,7 @@ impl Reference {
         Ok(Reference { model, threads: Threads::new(threads)?, codec_state })
     }
 
-    pub fn slot(&self, sampling: Sampling, randomness: Randomness) -> Slot {
+    pub(crate) fn slot(&self, sampling: Sampling, randomness: Randomness) -> Slot {
         Slot {
             talker_kv: Kv::new(&self.model.config.talker),
             predictor_kv: Kv::new(&self.model.config.predictor),
@@ -88,6 +95,7 @@ impl Reference {
         }
     }
 
+    /// A codec that has heard nothing yet.
     pub fn codec_slot(&self) -> CodecSlot {
         CodecSlot::new(&self.codec_state)
     }
@@ -97,7 +105,7 @@ impl Reference {
     }
 
     /// Runs the prompt; the slot is then ready for its first step.
-    pub fn prefill(&self, slot: &mut Slot, prompt: &[Position]) {
+    pub(crate) fn prefill(&self, slot: &mut Slot, prompt: &[Position]) {
         let embeds = self.threads.install(|| self.talker().embed(prompt));
         if let Some(recording) = &mut slot.recording {
             recording.prefill_embeds.clone_from(&embeds);
@@ -106,7 +114,7 @@ impl Reference {
     }
 
     /// Feeds a finished frame and the next text token back to the talker.
-    pub fn feed(&self, slot: &mut Slot, frame: &Frame, text: u32) {
+    pub(crate) fn feed(&self, slot: &mut Slot, frame: &Frame, text: u32) {
         let embeds = self.threads.install(|| self.talker().embed_step(frame, text));
         self.forward(slot, embeds);
     }
@@ -122,7 +130,7 @@ impl Reference {
 
     /// Chooses the next token and, unless it ends the utterance, the frame's other groups. With `forced`, that
     /// frame's codes are taken as chosen: each group sees them before it, whatever it would choose itself.
-    pub fn step(&self, slot: &mut Slot, forced: Option<&Frame>) -> Result<Step> {
+    pub(crate) fn step(&self, slot: &mut Slot, forced: Option<&Frame>) -> Result<Step> {
         let Some(output) = slot.output.take() else {
             return Err(Error::compute("step", "no prompt or frame was fed since the last step"));
         };

@@ -9,144 +9,8 @@
 //! Layouts: time-major `[t][channel]` for what looks at one position, channel-first `[channel][t]` for what
 //! looks along time.
 
-use crate::weights::{Conv, Dtype, SnakeBeta, Tensor};
-use rayon::prelude::*;
-
-/// Lanes of a sum (`linear`) or positions computed together (convolutions). Part of the recipe: changing it
-/// changes the last bit of every result.
-const LANES: usize = 16;
-
-/// Threads for one reference, and the widest vectors that this machine has.
-pub struct Threads {
-    pool: rayon::ThreadPool,
-    simd: pulp::Arch,
-}
-
-impl Threads {
-    /// `count` threads; `None` takes one per core.
-    pub fn new(count: Option<usize>) -> crate::error::Result<Threads> {
-        if count == Some(0) {
-            return Err(crate::error::Error::request("threads", "is 0; expected at least 1"));
-        }
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(count.unwrap_or(0))
-            .thread_name(|i| format!("qwentts-{i}"))
-            .build()
-            .map_err(|e| crate::error::Error::compute("threads", e.to_string()))?;
-        Ok(Threads { pool, simd: pulp::Arch::new() })
-    }
-
-    /// Runs `work` on the pool, so that the splits inside it cost no hand-over from the caller's thread.
-    pub fn install<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
-        self.pool.install(work)
-    }
-
-    /// Runs small work on this thread.
-    fn here(&self, piece: &mut [f32], work: impl Fn(usize, &mut [f32])) {
-        self.simd.dispatch(Task { work: &work, first: 0, piece });
-    }
-
-    /// Cuts `out` into pieces of whole `unit`s and runs `work(first unit, piece)` on each. `cost` is the
-    /// multiply-adds of one unit: small work stays on this thread.
-    fn split(&self, out: &mut [f32], unit: usize, cost: usize, work: impl Fn(usize, &mut [f32]) + Sync) {
-        const WORTH_A_TASK: usize = 1 << 16;
-        let units = out.len() / unit.max(1);
-        let tasks = (units * cost / WORTH_A_TASK).clamp(1, 4 * self.pool.current_num_threads());
-        if tasks == 1 {
-            return self.simd.dispatch(Task { work: &work, first: 0, piece: out });
-        }
-        let per_task = units.div_ceil(tasks);
-        out.par_chunks_mut(per_task * unit)
-            .enumerate()
-            .for_each(|(i, piece)| self.simd.dispatch(Task { work: &work, first: i * per_task, piece }));
-    }
-}
-
-/// A piece of work as pulp wants it. A closure would not do: its by-value call is a function of its own, which
-/// is compiled for the least machine; `work` is called by reference and must be `#[inline(always)]`.
-struct Task<'a, F> {
-    work: &'a F,
-    first: usize,
-    piece: &'a mut [f32],
-}
-
-impl<F: Fn(usize, &mut [f32])> pulp::WithSimd for Task<'_, F> {
-    type Output = ();
-    #[inline(always)]
-    fn with_simd<S: pulp::Simd>(self, _: S) {
-        (self.work)(self.first, self.piece);
-    }
-}
-
-// ---- stored numbers ------------------------------------------------------------------------------------------
-
-/// A storage type whose numbers widen to f32 in blocks of `LANES`.
-trait Stored {
-    type One: Copy;
-    /// All numbers of a byte slice, one by one.
-    fn numbers(bytes: &[u8]) -> &[Self::One];
-    fn widen(one: Self::One) -> f32;
-}
-
-struct Bf16;
-struct F16;
-struct F32;
-
-impl Stored for Bf16 {
-    type One = [u8; 2];
-    #[inline(always)]
-    fn numbers(bytes: &[u8]) -> &[[u8; 2]] {
-        bytes.as_chunks().0
-    }
-    #[inline(always)]
-    fn widen(one: [u8; 2]) -> f32 {
-        f32::from_bits(u32::from(u16::from_le_bytes(one)) << 16)
-    }
-}
-
-impl Stored for F16 {
-    type One = [u8; 2];
-    #[inline(always)]
-    fn numbers(bytes: &[u8]) -> &[[u8; 2]] {
-        bytes.as_chunks().0
-    }
-    #[inline(always)]
-    fn widen(one: [u8; 2]) -> f32 {
-        half::f16::from_le_bytes(one).to_f32()
-    }
-}
-
-impl Stored for F32 {
-    type One = [u8; 4];
-    #[inline(always)]
-    fn numbers(bytes: &[u8]) -> &[[u8; 4]] {
-        bytes.as_chunks().0
-    }
-    #[inline(always)]
-    fn widen(one: [u8; 4]) -> f32 {
-        f32::from_le_bytes(one)
-    }
-}
-
-/// Runs `$body` with `$W` naming the storage type of `$tensor`.
-macro_rules! for_dtype {
-    ($tensor:expr, $W:ident, $body:expr) => {
-        match $tensor.dtype {
-            Dtype::Bf16 => {
-                type $W = Bf16;
-                $body
-            }
-            Dtype::F16 => {
-                type $W = F16;
-                $body
-            }
-            Dtype::F32 => {
-                type $W = F32;
-                $body
-            }
-        }
-    };
-}
+use super::simd::{LANES, Stored, Threads, fma, for_dtype};
+use crate::weights::Tensor;
 
 // ---- linear --------------------------------------------------------------------------------------------------
 
@@ -240,15 +104,6 @@ fn dots<W: Stored, const R: usize, const C: usize>(rows: [&[W::One]; R], columns
         }
     }
     sums.map(|row| row.map(add_lanes))
-}
-
-/// sum += a * b, lane by lane, each with one rounding. Written so that it compiles to one vector instruction: the
-/// sums live in arrays of fixed length, and nothing between loads and stores depends on a run-time length.
-#[inline(always)]
-fn fma(sum: &mut [f32; LANES], a: &[f32; LANES], b: &[f32; LANES]) {
-    for l in 0..LANES {
-        sum[l] = a[l].mul_add(b[l], sum[l]);
-    }
 }
 
 /// The lanes, added pairwise.
@@ -441,274 +296,93 @@ pub fn softmax(scores: &mut [f32]) {
     scores.iter_mut().for_each(|s| *s /= total);
 }
 
-// ---- along time ----------------------------------------------------------------------------------------------
+#[cfg(test)]
+mod tests {
+    //! Would catch: a row, lane or left-over out of place at any size, in any storage type, a sum that depends on the
+    //! columns beside it or on threads, a mask off by one.
+    use super::super::simd::tests::{Numbers, threads};
+    use super::*;
+    use crate::weights::Dtype;
 
-/// A channel-first signal `[channel][past + len]` whose first `past` columns are what came before. Rows are
-/// longer than they seem, so that a convolution may read whole lanes at the end.
-pub struct Signal {
-    data: Vec<f32>,
-    channels: usize,
-    past: usize,
-    len: usize,
-    stride: usize,
-}
-
-impl Signal {
-    /// `past` (if any) is [channels][columns], as the state keeps it; the rest is zero.
-    pub fn new(channels: usize, len: usize, past: Option<&[f32]>) -> Signal {
-        let columns = past.map_or(0, |p| p.len() / channels);
-        let stride = columns + len + LANES;
-        let mut data = vec![0.0; channels * stride];
-        if let Some(past) = past {
-            for (row, past) in data.chunks_exact_mut(stride).zip(past.chunks_exact(columns)) {
-                row[..columns].copy_from_slice(past);
-            }
-        }
-        Signal { data, channels, past: columns, len, stride }
-    }
-
-    /// The new columns, a channel at a time.
-    fn rows_mut(&mut self) -> impl Iterator<Item = &mut [f32]> {
-        let (past, len) = (self.past, self.len);
-        self.data.chunks_exact_mut(self.stride).map(move |row| &mut row[past..past + len])
-    }
-
-    /// Fills the new columns from x [channels][len].
-    pub fn fill(&mut self, x: &[f32]) {
-        let len = self.len;
-        self.rows_mut().zip(x.chunks_exact(len)).for_each(|(row, x)| row.copy_from_slice(x));
-    }
-
-    /// Fills the new columns from x [len][channels].
-    pub fn fill_transposed(&mut self, x: &[f32]) {
-        let channels = self.channels;
-        for (c, row) in self.rows_mut().enumerate() {
-            row.iter_mut().zip(x.chunks_exact(channels)).for_each(|(y, x)| *y = x[c]);
-        }
-    }
-
-    /// Fills the new columns with x [channels][len] through x + inv_beta * sin(alpha x)^2.
-    pub fn fill_snake(&mut self, threads: &Threads, snake: &SnakeBeta, x: &[f32]) {
-        let (past, len, stride) = (self.past, self.len, self.stride);
-        threads.split(
-            &mut self.data,
-            stride,
-            16 * len,
-            #[inline(always)]
-            |first, piece| {
-                for (i, row) in piece.chunks_exact_mut(stride).enumerate() {
-                    let c = first + i;
-                    let (alpha, inv_beta) = (snake.alpha[c], snake.inv_beta[c]);
-                    for (y, x) in row[past..past + len].iter_mut().zip(&x[c * len..][..len]) {
-                        *y = inv_beta.mul_add(sin_squared(alpha * x), *x);
-                    }
+    #[test]
+    fn linear_is_the_sum_of_products_in_every_storage_type() {
+        let mut numbers = Numbers::new(3);
+        for (input, out, columns) in [(1, 1, 1), (15, 3, 2), (16, 4, 1), (17, 9, 5), (70, 33, 4), (512, 401, 7)] {
+            for dtype in [Dtype::Bf16, Dtype::F16, Dtype::F32] {
+                let weight = Tensor::made(&[out, input], dtype, &numbers.some(out * input));
+                let w = weight.to_f32(); // what was stored, after rounding
+                let (x, bias) = (numbers.some(columns * input), numbers.some(out));
+                let run = |count: usize, x: &[f32]| {
+                    let mut y = vec![f32::NAN; x.len() / input * out];
+                    linear(&threads(count), &weight, Some(&bias), x, &mut y);
+                    y
+                };
+                let y = run(1, &x);
+                for (t, c) in (0..columns).flat_map(|t| (0..out).map(move |c| (t, c))) {
+                    let products = (0..input).map(|i| f64::from(w[c * input + i]) * f64::from(x[t * input + i]));
+                    let expected = f64::from(bias[c]) + products.sum::<f64>();
+                    let found = f64::from(y[t * out + c]);
+                    assert!((found - expected).abs() < 1e-6 * (input as f64).sqrt() + 1e-6, "{found} {expected}");
                 }
-            },
-        );
-    }
-
-    /// Keeps the newest columns for the next call: the other half of `new`.
-    pub fn keep(&self, past: &mut [f32]) {
-        for (row, past) in self.data.chunks_exact(self.stride).zip(past.chunks_exact_mut(self.past)) {
-            past.copy_from_slice(&row[self.len..][..self.past]);
-        }
-    }
-}
-
-/// sin(x)^2 for |x| < 1e5, within 2 units in the last place of sin: x less the nearest multiple of pi (pi in three
-/// parts, the Cody-Waite reduction), then the Taylor series, whose next term is under 7e-10 at pi / 2.
-#[inline(always)]
-fn sin_squared(x: f32) -> f32 {
-    const PI_1: f32 = 3.140_625; // 9 bits of pi, so that k * PI_1 is exact
-    const PI_2: f32 = f32::from_bits(0x3a7d_a000); // the next 12, 9.67502594e-4
-    const PI_3: f32 = 1.509_958e-7; // and the rest
-    let k = (x * std::f32::consts::FRAC_1_PI).round_ties_even();
-    let r = k.mul_add(-PI_3, k.mul_add(-PI_2, k.mul_add(-PI_1, x)));
-    let s = r * r;
-    let mut p = 1.0 / 6_227_020_800.0; // 1 / 13!
-    p = s.mul_add(p, -1.0 / 39_916_800.0);
-    p = s.mul_add(p, 1.0 / 362_880.0);
-    p = s.mul_add(p, -1.0 / 5_040.0);
-    p = s.mul_add(p, 1.0 / 120.0);
-    p = s.mul_add(p, -1.0 / 6.0);
-    let sin = (s * r).mul_add(p, r);
-    sin * sin
-}
-
-/// Positions whose inputs, all channels of them, should fit the second-level cache.
-const COLUMNS_TOGETHER: usize = 256;
-
-/// Causal convolution along time: weight [out, in, k], y [out][len]; x must hold (k - 1) * dilation past columns.
-pub fn conv(threads: &Threads, conv: &Conv, dilation: usize, x: &Signal, y: &mut [f32]) {
-    let &[_, input, taps] = &conv.weight.shape[..] else { return };
-    debug_assert_eq!(x.past, (taps - 1) * dilation);
-    for_dtype!(conv.weight, W, {
-        let numbers = W::numbers(conv.weight.bytes());
-        let row = |r: usize| &numbers[r * input * taps..][..input * taps];
-        threads.split(
-            y,
-            x.len,
-            input * taps * x.len,
-            #[inline(always)]
-            |first, piece| {
-                let channels = piece.len() / x.len;
-                for start in (0..x.len).step_by(COLUMNS_TOGETHER) {
-                    let end = (start + COLUMNS_TOGETHER).min(x.len);
-                    let mut c = 0;
-                    while c < channels {
-                        let out = &mut piece[c * x.len..];
-                        let r = first + c;
-                        if c + 6 <= channels {
-                            let rows = [row(r), row(r + 1), row(r + 2), row(r + 3), row(r + 4), row(r + 5)];
-                            conv_tiles::<W, 6>(rows, &conv.bias[r..], taps, dilation, x, start..end, out);
-                            c += 6;
-                        } else {
-                            conv_tiles::<W, 1>([row(r)], &conv.bias[r..], taps, dilation, x, start..end, out);
-                            c += 1;
-                        }
-                    }
-                }
-            },
-        );
-    })
-}
-
-/// R output channels over some columns, 16 at a time.
-#[inline(always)]
-fn conv_tiles<W: Stored, const R: usize>(
-    rows: [&[W::One]; R],
-    bias: &[f32],
-    taps: usize,
-    dilation: usize,
-    x: &Signal,
-    columns: std::ops::Range<usize>,
-    out: &mut [f32],
-) {
-    let end = columns.end;
-    for t in columns.step_by(LANES) {
-        let sums = conv_tile::<W, R>(rows, taps, dilation, x, t);
-        let width = LANES.min(end - t);
-        for r in 0..R {
-            for (y, s) in out[r * x.len + t..][..width].iter_mut().zip(&sums[r]) {
-                *y = s + bias[r];
+                assert_eq!(run(3, &x), y, "threads");
+                let alone: Vec<f32> = x.chunks_exact(input).flat_map(|x| run(1, x)).collect();
+                assert_eq!(alone, y, "a column alone");
             }
         }
     }
-}
 
-/// R output channels over the 16 columns from t on.
-#[inline(always)]
-fn conv_tile<W: Stored, const R: usize>(
-    rows: [&[W::One]; R],
-    taps: usize,
-    dilation: usize,
-    x: &Signal,
-    t: usize,
-) -> [[f32; LANES]; R] {
-    let mut sums = [[0.0f32; LANES]; R];
-    for (i, x) in x.data.chunks_exact(x.stride).enumerate() {
-        let weights: [&[W::One]; R] = std::array::from_fn(|r| &rows[r][i * taps..][..taps]);
-        for k in 0..taps {
-            let Some(x) = x[t + k * dilation..].first_chunk::<LANES>() else { return sums };
-            for r in 0..R {
-                fma(&mut sums[r], &[W::widen(weights[r][k]); LANES], x);
-            }
-        }
-    }
-    sums
-}
-
-/// Transposed causal convolution, stride `rate`, k = rate or 2 rate: weight [in, out, k], y [out][len * rate].
-/// With k = 2 rate, output t * rate + j sums tap j of input t and tap j + rate of input t - 1, so x must hold one
-/// past column.
-pub fn conv_transposed(threads: &Threads, conv: &Conv, rate: usize, x: &Signal, y: &mut [f32]) {
-    let &[input, out, k] = &conv.weight.shape[..] else { return };
-    debug_assert_eq!(x.past, k / rate - 1);
-    for_dtype!(conv.weight, W, {
-        let numbers = W::numbers(conv.weight.bytes());
-        let taps = |i: usize, c: usize| &numbers[(i * out + c) * k..][..k];
-        threads.split(
-            y,
-            x.len * rate,
-            input * k * x.len,
-            #[inline(always)]
-            |first, piece| {
-                for (i, y) in piece.chunks_exact_mut(x.len * rate).enumerate() {
-                    let c = first + i;
-                    for t in (0..x.len).step_by(LANES) {
-                        let mut j = 0;
-                        while j < rate {
-                            if j + 4 <= rate {
-                                spread(&phases::<W, 4>(|i| taps(i, c), rate, j, x, t), conv.bias[c], rate, j, t, y);
-                                j += 4;
-                            } else {
-                                spread(&phases::<W, 1>(|i| taps(i, c), rate, j, x, t), conv.bias[c], rate, j, t, y);
-                                j += 1;
-                            }
-                        }
-                    }
-                }
-            },
-        );
-    })
-}
-
-/// Phases j .. j + P of the 16 input columns from t on, for one output channel.
-#[inline(always)]
-fn phases<'w, W: Stored, const P: usize>(
-    taps: impl Fn(usize) -> &'w [W::One],
-    rate: usize,
-    j: usize,
-    x: &Signal,
-    t: usize,
-) -> [[f32; LANES]; P]
-where
-    W::One: 'w,
-{
-    let mut sums = [[0.0f32; LANES]; P];
-    for (i, row) in x.data.chunks_exact(x.stride).enumerate() {
-        let weights = taps(i);
-        // The newest input meets the first `rate` taps; the one before it, where there is one, the rest.
-        for (past, weights) in (0..=x.past).rev().zip(weights.chunks_exact(rate)) {
-            let Some(x) = row[t + past..].first_chunk::<LANES>() else { return sums };
-            let Some(weights) = weights[j..].first_chunk::<P>() else { return sums };
-            for p in 0..P {
-                fma(&mut sums[p], &[W::widen(weights[p]); LANES], x);
-            }
-        }
-    }
-    sums
-}
-
-/// Puts phases j .. of the 16 input columns from t on where they belong in y [len * rate].
-fn spread(phases: &[[f32; LANES]], bias: f32, rate: usize, j: usize, t: usize, y: &mut [f32]) {
-    for (l, y) in y.chunks_exact_mut(rate).skip(t).take(LANES).enumerate() {
-        for (y, phase) in y[j..].iter_mut().zip(phases) {
-            *y = phase[l] + bias;
-        }
-    }
-}
-
-/// Causal convolution of each channel with its own taps: weight [channels, k], y [channels][len].
-pub fn conv_depthwise(threads: &Threads, weight: &[f32], bias: &[f32], x: &Signal, y: &mut [f32]) {
-    let taps = x.past + 1;
-    threads.split(
-        y,
-        x.len,
-        taps * x.len,
-        #[inline(always)]
-        |first, piece| {
-            for (i, y) in piece.chunks_exact_mut(x.len).enumerate() {
-                let c = first + i;
-                let row = &x.data[c * x.stride..][..x.stride];
-                for (t, y) in y.iter_mut().enumerate() {
-                    let mut sum = 0.0f32;
-                    for (w, x) in weight[c * taps..][..taps].iter().zip(&row[t..]) {
-                        sum = w.mul_add(*x, sum);
-                    }
-                    *y = sum + bias[c];
+    #[test]
+    fn attention_sees_its_window_and_no_future() {
+        let mut numbers = Numbers::new(4);
+        let (heads, kv_heads, d) = (4, 2, 10);
+        for (past, t, window) in
+            [(0, 1, None), (0, 6, None), (5, 3, None), (7, 4, Some(3)), (0, 9, Some(4)), (2, 1, Some(1))]
+        {
+            let n = past + t;
+            let q = numbers.some(t * heads * d);
+            let (keys, values) = (numbers.some(n * kv_heads * d), numbers.some(n * kv_heads * d));
+            let mut y = vec![f32::NAN; q.len()];
+            attention(&threads(1), &Attention { heads, kv_heads, head_dim: d, window }, &q, &keys, &values, &mut y);
+            for (i, h) in (0..t).flat_map(|i| (0..heads).map(move |h| (i, h))) {
+                let at = |rows: &[f32], p: usize, j: usize| f64::from(rows[(p * kv_heads + h / 2) * d + j]);
+                let seen: Vec<usize> =
+                    (0..n).filter(|&p| p <= past + i && window.is_none_or(|w| p + w > past + i)).collect();
+                let score = |&p: &usize| {
+                    let product: f64 = (0..d).map(|j| f64::from(q[(i * heads + h) * d + j]) * at(&keys, p, j)).sum();
+                    (product / (d as f64).sqrt()).exp()
+                };
+                let weights: Vec<f64> = seen.iter().map(score).collect();
+                for j in 0..d {
+                    let sum: f64 = seen.iter().zip(&weights).map(|(&p, w)| w * at(&values, p, j)).sum();
+                    let expected = sum / weights.iter().sum::<f64>();
+                    let found = f64::from(y[(i * heads + h) * d + j]);
+                    assert!((found - expected).abs() < 1e-6, "query {i} head {h}: {found} {expected}");
                 }
             }
-        },
-    );
+        }
+    }
+
+    #[test]
+    fn norms_do_as_they_are_called() {
+        let mut numbers = Numbers::new(5);
+        for n in [1, 3, 16, 100] {
+            let (x, w, b) = (numbers.some(2 * n), numbers.some(n), numbers.some(n));
+            let mut rms = vec![f32::NAN; x.len()];
+            rms_norm(&threads(1), &x, &w, 1e-6, &mut rms);
+            let mut layer = x.clone();
+            layer_norm(&threads(1), &mut layer, &w, &b, 1e-6);
+            for (r, row) in x.chunks_exact(n).enumerate() {
+                let mean = row.iter().map(|&x| f64::from(x)).sum::<f64>() / n as f64;
+                let square = |offset: f64| row.iter().map(|&x| (f64::from(x) - offset).powi(2)).sum::<f64>() / n as f64;
+                for c in 0..n {
+                    let (x, w, b) = (f64::from(row[c]), f64::from(w[c]), f64::from(b[c]));
+                    let expected =
+                        [x / (square(0.0) + 1e-6).sqrt() * w, (x - mean) / (square(mean) + 1e-6).sqrt() * w + b];
+                    for (found, expected) in [rms[r * n + c], layer[r * n + c]].into_iter().zip(expected) {
+                        assert!((f64::from(found) - expected).abs() < 2e-6, "{found} {expected}");
+                    }
+                }
+            }
+        }
+    }
 }

@@ -1,6 +1,7 @@
 //! The code predictor: groups 1 to 15 of a frame from the talker's hidden and group 0 (spec 5).
 
-use super::ops::{self, Threads};
+use super::ops;
+use super::simd::Threads;
 use super::stack::{self, Kv};
 use crate::config::Config;
 use crate::error::Result;

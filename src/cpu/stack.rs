@@ -1,6 +1,7 @@
 //! One transformer stack over new positions: talker, predictor and codec run the same recipe (spec 3.1, 6).
 
-use super::ops::{self, Attention, Threads};
+use super::ops::{self, Attention};
+use super::simd::Threads;
 use crate::config::StackConfig;
 use crate::weights::Stack;
 

@@ -1,7 +1,8 @@
 //! The talker: prompt positions and finished frames to group-0 scores and the hidden that the predictor starts
 //! from (spec 2.3, 2.5, 3).
 
-use super::ops::{self, Threads};
+use super::ops;
+use super::simd::Threads;
 use super::stack::{self, Kv};
 use crate::config::Config;
 use crate::frame::Frame;

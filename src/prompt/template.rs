@@ -171,12 +171,6 @@ pub fn layout_of(config: &Config, request: &Request) -> Layout {
     })
 }
 
-/// Whether an instruction reaches the model: upstream drops it for presets of the 0.6B, whose size string it tests
-/// for being part of "0b6".
-pub fn takes_instruct(config: &Config) -> bool {
-    !(config.kind == ModelKind::CustomVoice && "0b6".contains(&config.size))
-}
-
 fn speaker_of<'a>(config: &'a Config, voice: &Voice) -> Result<(Option<CodecInput>, Option<&'a str>)> {
     let refuse = |what: String| Err(Error::request("voice", what));
     match (voice, config.kind) {

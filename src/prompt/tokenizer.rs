@@ -36,6 +36,7 @@ const MISTRAL: &str = concat!(
 /// as many spaces or capitals reaches.
 const MAX_SEGMENT_BYTES: usize = 1 << 20;
 
+/// Text to ids and nothing else.
 pub struct Tokenizer {
     bpe: BPE,
     qwen: SysRegex,
@@ -46,7 +47,6 @@ pub struct Tokenizer {
     added: Vec<(String, u32)>,
     /// The characters with which added tokens begin.
     starts: Vec<char>,
-    controls: TextControls,
     newline: u32,
 }
 
@@ -92,7 +92,6 @@ impl Tokenizer {
             bytes,
             added,
             starts,
-            controls: *controls,
             newline: 0,
         };
         tokenizer.newline = tokenizer.single("\n")?;
@@ -121,19 +120,9 @@ impl Tokenizer {
         Ok(ids)
     }
 
-    /// The number of ids: vocab.json's and the added tokens'.
-    pub fn vocab_len(&self) -> usize {
-        let beyond = self.added.iter().filter(|(content, _)| self.bpe.token_to_id(content).is_none()).count();
-        self.bpe.get_vocab_size() + beyond
-    }
-
     /// The id of a line break alone, which ends the role line of the template.
     pub fn newline(&self) -> u32 {
         self.newline
-    }
-
-    pub fn controls(&self) -> &TextControls {
-        &self.controls
     }
 
     /// The first control in `text`; unless the text has `ended`, one that more text could complete counts too.
@@ -576,8 +565,7 @@ pub(super) mod tests {
         for (text, ids) in known {
             assert_eq!(tokenizer.encode(text, Regex::Qwen, true).unwrap(), ids, "{text:?}");
         }
-        assert_eq!((tokenizer.vocab_len(), tokenizer.newline()), (1589, 198));
-        assert_eq!(*tokenizer.controls(), DEMO);
+        assert_eq!(tokenizer.newline(), 198);
         let plain = tokenizer.encode("<|im_end|><tool_call>", Regex::Qwen, false).unwrap();
         assert!(plain.len() > 2 && plain.iter().all(|&id| id < 1556), "{plain:?}");
     }

@@ -7,6 +7,21 @@ use crate::source::{FileBytes, ModelSource};
 use safetensors::{SafeTensors, tensor::Metadata};
 use std::collections::{BTreeMap, BTreeSet};
 
+/// A tensor as its file has it.
+#[derive(Clone, Debug)]
+pub struct TensorInfo {
+    /// "model" or "speech_tokenizer/model".
+    pub file: &'static str,
+    /// Its full name.
+    pub name: String,
+    /// Rows first.
+    pub shape: Vec<usize>,
+    /// As safetensors names it: "BF16", "F32", …
+    pub dtype: String,
+    /// Stored bytes.
+    pub bytes: usize,
+}
+
 /// The tensors of `{stem}.safetensors` (or of the shards that `{stem}.safetensors.index.json` names).
 pub struct TensorFile {
     file: String,
@@ -78,17 +93,7 @@ impl TensorFile {
             }
         };
         self.bound.insert(name.to_owned());
-        Ok(Tensor {
-            name: name.to_owned(),
-            shape: t.shape.clone(),
-            dtype,
-            file: t.data.clone(),
-            range: t.range.clone(),
-        })
-    }
-
-    pub fn has(&self, name: &str) -> bool {
-        self.tensors.contains_key(name)
+        Ok(Tensor { shape: t.shape.clone(), dtype, file: t.data.clone(), range: t.range.clone() })
     }
 
     /// Call when everything is bound: a tensor that is neither bound nor `expected` (a part not built
@@ -128,9 +133,15 @@ impl TensorFile {
         self.tensors.iter().find(|(_, t)| bad(t)).map(|(name, _)| name.as_str())
     }
 
-    /// (name, shape, dtype name, bytes) of every tensor, in order of name.
-    pub fn list(&self) -> impl Iterator<Item = (&str, &[usize], String, usize)> {
-        self.tensors.iter().map(|(n, t)| (n.as_str(), &t.shape[..], format!("{:?}", t.dtype), t.range.len()))
+    /// Every tensor, in order of name; `stem` is this file's.
+    pub fn list(&self, stem: &'static str) -> impl Iterator<Item = TensorInfo> {
+        self.tensors.iter().map(move |(name, t)| TensorInfo {
+            file: stem,
+            name: name.clone(),
+            shape: t.shape.clone(),
+            dtype: format!("{:?}", t.dtype),
+            bytes: t.range.len(),
+        })
     }
 }
 

@@ -7,8 +7,8 @@ mod predictor;
 mod talker;
 mod tensor;
 
-pub use codec::{Block, Codebook, CodecWeights, Conv, ConvNext, DILATIONS, PRE_TAPS, ResidualUnit, SnakeBeta, TAPS};
-pub use file::TensorFile;
+pub use codec::{CodecWeights, Conv, ConvNext, DILATIONS, PRE_TAPS, ResidualUnit, SnakeBeta, TAPS};
+pub use file::{TensorFile, TensorInfo};
 pub use predictor::PredictorWeights;
 pub use talker::TalkerWeights;
 pub use tensor::{Dtype, Tensor};
@@ -113,24 +113,24 @@ pub struct Weights {
     pub codec: CodecWeights,
 }
 
-const MODEL: &str = "model";
-const CODEC: &str = "speech_tokenizer/model";
-
 impl Weights {
+    /// The two files, without their ending.
+    pub const STEMS: [&str; 2] = ["model", "speech_tokenizer/model"];
+
     /// Maps and binds `model.safetensors` and `speech_tokenizer/model.safetensors` (or their shards).
     pub fn open(source: &ModelSource, config: &Config) -> Result<Weights> {
-        let mut model = TensorFile::open(source, MODEL)?;
+        let mut model = TensorFile::open(source, Self::STEMS[0])?;
         let talker = TalkerWeights::bind(&mut model, config)?;
         let predictor = PredictorWeights::bind(&mut model, config)?;
         model.finish(|name| name.starts_with("speaker_encoder."))?;
-        let mut file = TensorFile::open(source, CODEC)?;
+        let mut file = TensorFile::open(source, Self::STEMS[1])?;
         let codec = CodecWeights::bind(&mut file, &config.codec)?;
         file.finish(|name| name.starts_with("encoder.") || codec::is_unused(name))?;
         Ok(Weights { talker, predictor, codec })
     }
 
-    /// The two tensor files, unbound: for `inspect`.
+    /// The two tensor files, unbound: to list them.
     pub fn files(source: &ModelSource) -> Result<[TensorFile; 2]> {
-        Ok([TensorFile::open(source, MODEL)?, TensorFile::open(source, CODEC)?])
+        Ok([TensorFile::open(source, Self::STEMS[0])?, TensorFile::open(source, Self::STEMS[1])?])
     }
 }

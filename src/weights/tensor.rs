@@ -1,4 +1,4 @@
-//! A named, shaped, typed view into a mapped checkpoint file. Knows bytes, no model.
+//! A shaped, typed view into a mapped checkpoint file. Knows bytes, no model.
 
 use crate::source::FileBytes;
 use std::ops::Range;
@@ -23,7 +23,6 @@ impl Dtype {
 /// A view; cheap to clone. Numbers are little-endian and row-major, at any alignment.
 #[derive(Clone)]
 pub struct Tensor {
-    pub name: String,
     pub shape: Vec<usize>,
     pub dtype: Dtype,
     pub(super) file: FileBytes,
@@ -50,6 +49,20 @@ impl Tensor {
     pub fn read_row(&self, row: usize, out: &mut [f32]) {
         let width = out.len() * self.dtype.bytes();
         widen(self.dtype, &self.bytes()[row * width..][..width], out);
+    }
+}
+
+#[cfg(test)]
+impl Tensor {
+    /// A tensor that no file holds, its numbers rounded to `dtype`.
+    pub fn made(shape: &[usize], dtype: Dtype, numbers: &[f32]) -> Tensor {
+        let bytes: Vec<u8> = match dtype {
+            Dtype::F32 => numbers.iter().flat_map(|x| x.to_le_bytes()).collect(),
+            Dtype::Bf16 => numbers.iter().flat_map(|&x| half::bf16::from_f32(x).to_le_bytes()).collect(),
+            Dtype::F16 => numbers.iter().flat_map(|&x| half::f16::from_f32(x).to_le_bytes()).collect(),
+        };
+        let range = 0..bytes.len();
+        Tensor { shape: shape.to_vec(), dtype, file: FileBytes::owned(bytes), range }
     }
 }
 

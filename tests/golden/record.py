@@ -1,11 +1,13 @@
 """Records the goldens from the official package. README.md says how to call it and what comes out."""
 
 import argparse
+import base64
+import copy
+import itertools
 import json
 import math
 import resource
 import shutil
-import sys
 import tempfile
 import time
 import zlib
@@ -14,6 +16,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from qwen_tts import Qwen3TTSModel, VoiceClonePromptItem
+from qwen_tts.core.models import Qwen3TTSConfig, Qwen3TTSProcessor
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
+from transformers import AutoConfig, AutoProcessor
 from transformers.generation.logits_process import LogitsProcessorList, TopKLogitsWarper, TopPLogitsWarper
 
 import material
@@ -22,23 +27,10 @@ import seeded
 HERE = Path(__file__).parent
 GROUPS, SAMPLES_PER_FRAME = 16, 1920
 
-QWEN_REGEX = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-# As transformers 4.57.3 swaps it in for large vocabularies in a local folder (`_patch_mistral_regex`).
-MISTRAL_REGEX = (
-    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+"
-    r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*"
-    r"|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-
-
 # ---- tokenizer
 
 def train_tokenizer():
     """A small byte-level BPE in the published layout."""
-    from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
-
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.NFC()
     # Trained on coarser pieces than any regex cuts, so that merges across digits, case, signs and white space exist:
@@ -50,12 +42,13 @@ def train_tokenizer():
         vocab_size=2400, min_frequency=1, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False,
         max_token_length=16,
     )
-    tokenizer.train_from_iterator([text for text in material.corpus()], trainer)
+    tokenizer.train_from_iterator(material.corpus(), trainer)
     folder = HERE / "tokenizer"
     folder.mkdir(exist_ok=True)
     tokenizer.model.save(str(folder))
     vocabulary = tokenizer.get_vocab()
     assert {"assistant", "user", "ĊĊ"} <= vocabulary.keys() and vocabulary["Ċ"] == 198
+    assert not vocabulary.keys() & set(material.ADDED_TOKENS)
     added = {
         str(len(vocabulary) + i): {
             "content": token, "lstrip": False, "normalized": False, "rstrip": False, "single_word": False,
@@ -71,6 +64,51 @@ def train_tokenizer():
         "tokenizer_class": "Qwen2Tokenizer", "unk_token": None,
     }
     (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=1) + "\n")
+
+
+def load_processor(kind):
+    """The official text processor of a seeded checkpoint, as the package loads it; it needs no weights."""
+    description = json.loads((HERE / f"checkpoints/{kind}.json").read_text())
+    config = description["files"]["config.json"]
+    with tempfile.TemporaryDirectory() as folder:
+        seeded.write_files(description, Path(folder))
+        AutoConfig.register("qwen3_tts", Qwen3TTSConfig, exist_ok=True)
+        AutoProcessor.register(Qwen3TTSConfig, Qwen3TTSProcessor, exist_ok=True)
+        return AutoProcessor.from_pretrained(folder, fix_mistral_regex=True), config
+
+
+def tokenizer():
+    train_tokenizer()
+    seeded.list_kinds()
+    processor, config = load_processor("tiny-0b6-base")
+    backend = processor.tokenizer.backend_tokenizer
+    # Only a vocabulary of more than 100,000 entries gets the other regex; so let the package put it into a large one.
+    large = load_processor("full-0b6-base")[0].tokenizer.backend_tokenizer
+    # Copies: a part handed from one tokenizer to another would be shared, and assigning it to itself never returns.
+    regexes = {"qwen": copy.deepcopy(backend.pre_tokenizer[0]), "mistral": copy.deepcopy(large.pre_tokenizer[0])}
+
+    plain = Tokenizer(models.BPE.from_file(str(HERE / "tokenizer/vocab.json"), str(HERE / "tokenizer/merges.txt")))
+    plain.normalizer = copy.deepcopy(backend.normalizer)
+    encode = lambda text: plain.encode(text, add_special_tokens=False).ids
+    start, end = config["im_start_token_id"], config["im_end_token_id"]
+
+    entries, regex_matters = [], 0
+    for text in material.strings():
+        official = {}
+        for name, regex in regexes.items():
+            for each in (backend, plain):
+                each.pre_tokenizer = pre_tokenizers.Sequence([copy.deepcopy(regex), copy.deepcopy(backend.pre_tokenizer[1])])
+            templated = f"<|im_start|>assistant\n{text}<|im_end|>\n<|im_start|>assistant\n"
+            official[name] = processor(text=templated)["input_ids"][0]
+            entries.append({"text": text, "regex": name, "special_tokens": True, "ids": official[name]})
+            as_text = [start, *encode(f"assistant\n{text}"), end, *encode("\n"), start, *encode("assistant\n")]
+            if as_text != official[name]:
+                assert any(token in text for token in material.ADDED_TOKENS), text
+                entries.append({"text": text, "regex": name, "special_tokens": False, "ids": as_text})
+        regex_matters += official["qwen"] != official["mistral"]
+    lines = ",\n".join(json.dumps(entry, separators=(",", ":")) for entry in entries)
+    (HERE / "tokenizer.json").write_text(f"[\n{lines}\n]\n")
+    print(f"{len(material.strings())} texts, {len(entries)} entries; the regexes differ on {regex_matters}")
 
 
 # ---- watching the official package choose
@@ -273,10 +311,14 @@ def save_json(path, value):
 def record_case(official, name, checkpoint, seed, request, folder, wav=None, logits_steps=(), predictor_frames=()):
     """Writes <name>.json and its arrays. wav: the codec's dtype, if the waveform is wanted."""
     request = dict(request)
-    if request.get("uniforms") == "drawn":  # more than enough, then only those that were used
-        random = np.random.default_rng(zlib.crc32(name.encode()))
-        uniforms = [round(float(u), 6) for u in random.random(17 * GROUPS + GROUPS * request["max_new_tokens"])]
-        output, watch, seen = official.run(request, uniforms)
+    if request.get("uniforms") == "drawn":
+        for attempt in itertools.count():
+            random = np.random.default_rng([zlib.crc32(name.encode()), attempt])
+            tokens = len(request["forced_frames"]) + 1 if "forced_frames" in request else request["max_new_tokens"]
+            uniforms = [round(float(u), 6) for u in random.random(GROUPS * tokens)]
+            output, watch, seen = official.run(request, uniforms)
+            if min(map(min, watch.margins)) > 1e-5:  # else rounding may draw another code, and the rest would say nothing
+                break
         request["uniforms"] = uniforms[: watch.drawn]
     else:
         output, watch, seen = official.run(request)
@@ -326,16 +368,68 @@ def tiny():
                     f"{name}: {len(codes)} frames, {output['end']}, smallest margin {min(map(min, output['margins'])):.2g}, "
                     f"{len(set(codes[:, 0]))} / {len(np.unique(codes))} different codes, {time.monotonic() - begin:.1f} s", flush=True,
                 )
-    save_json(HERE / "checkpoints/sha256.json", sums)
+    add_sums(sums)
+
+
+def add_sums(sums):
+    path = HERE / "checkpoints/sha256.json"
+    known = json.loads(path.read_text()) if path.exists() else {}
+    save_json(path, dict(sorted((known | sums).items())))
+
+
+def full(kind, out):
+    """Cases at published size, beside their checkpoint, outside the tree."""
+    seed, out = 1, Path(out)
+    checkpoint = out / f"{kind}-{seed}"
+    if not (checkpoint / "speech_tokenizer/model.safetensors").exists():
+        begin = time.monotonic()
+        add_sums({f"{kind}-{seed}": seeded.make(kind, seed, checkpoint)})
+        print(f"made {checkpoint} in {time.monotonic() - begin:.0f} s", flush=True)
+    begin = time.monotonic()
+    official = Official(checkpoint)
+    print(f"loaded in {time.monotonic() - begin:.0f} s", flush=True)
+    for name, request in material.full_cases(kind):
+        begin = time.monotonic()
+        output = record_case(
+            official, name, kind, seed, request, out, wav=torch.float64, logits_steps=[0, 1, 5, 9], predictor_frames=[0, 4, 9]
+        )
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        print(f"{name}: {len(output['frames'])} frames, {output['end']}, {time.monotonic() - begin:.0f} s, peak {peak:.1f} GiB", flush=True)
+
+
+def demo():
+    folder = HERE.parents[1] / "models/demo"
+    official = Official(folder)
+    utterances, begin = [], time.monotonic()
+    for request in material.demo_requests((folder / "sentences.txt").read_text().splitlines()):
+        output, *_ = official.run(request)
+        codes = np.array(output["frames"])
+        assert codes.max() < 256
+        utterances.append({
+            "request": request, "prefill": output["prefill"], "end": output["end"], "frames": len(codes),
+            "codes": base64.b64encode(codes.astype(np.uint8).tobytes()).decode(),
+            "smallest_margin": min(map(min, output["margins"] + [[output["end_margin"]]])),
+        })
+    lines = ",\n".join(json.dumps(utterance, ensure_ascii=False, separators=(",", ":")) for utterance in utterances)
+    (HERE / "demo.json").write_text(f"[\n{lines}\n]\n")
+    print(f"{len(utterances)} utterances, {sum(u['frames'] for u in utterances)} frames, {time.monotonic() - begin:.0f} s")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True)
+    verbs.add_parser("tokenizer", help="tokenizer/ and tokenizer.json")
     verbs.add_parser("tiny", help="the tiny checkpoints' lists and sums, and cases/")
+    verb = verbs.add_parser("full", help="cases at published size")
+    verb.add_argument("kind", choices=["full-0b6-base", "full-1b7-base"])
+    verb.add_argument("out", type=Path, help="a folder outside the tree; the checkpoint is made in it")
+    verbs.add_parser("demo", help="demo.json, the codes of models/demo")
     arguments = parser.parse_args()
-    torch.set_num_threads(2)
-    {"tiny": tiny}[arguments.verb]()
+    torch.set_num_threads(2 if arguments.verb == "full" else 1)  # small tensors gain nothing from a second thread
+    if arguments.verb == "full":
+        full(arguments.kind, arguments.out)
+    else:
+        {"tokenizer": tokenizer, "tiny": tiny, "demo": demo}[arguments.verb]()
 
 
 if __name__ == "__main__":

@@ -1,14 +1,17 @@
 """Seeded checkpoints: names and shapes from the official classes, values from a hash. README.md has the recipe in words.
 
 `list_kinds()` decides everything once and writes checkpoints/<kind>.json; `make()` turns such a file into a folder, as does
-tests/support/checkpoint.rs, to the byte.
+tests/support/checkpoint.rs, to the byte. `python3 seeded.py KIND SEED FOLDER` does that alone, and needs only numpy.
 """
 
 import copy
 import hashlib
 import json
 import math
+import os
 import re
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +19,7 @@ import numpy as np
 HERE = Path(__file__).parent
 GOLDEN_RATIO = 0x9E3779B97F4A7C15
 MASK = (1 << 64) - 1
-CHUNK = 1 << 22  # values made at a time
+CHUNK = 1 << 20  # values that one thread makes at a time
 
 LANGUAGES = {
     "english": 2050, "german": 2053, "spanish": 2054, "chinese": 2055, "japanese": 2058, "french": 2061, "korean": 2064,
@@ -326,16 +329,24 @@ def write_safetensors(path, tensors, seed):
         offset += size
     header = json.dumps(header, separators=(",", ":")).encode()
     header += b" " * (-len(header) % 8)
+
+    def data(chunk):
+        tensor, begin, end = chunk
+        x = values(tensor, seed, begin, end)
+        return (bf16(x) if tensor["dtype"] == "BF16" else x.astype("<f4")).tobytes()
+
+    chunks = []
+    for tensor in tensors:
+        count = math.prod(tensor["shape"])
+        chunks += [(tensor, begin, min(begin + CHUNK, count)) for begin in range(0, count, CHUNK)]
     digest = hashlib.sha256()
-    with open(path, "wb") as file:
+    with open(path, "wb") as file, ThreadPoolExecutor(os.cpu_count()) as threads:
         file.write(len(header).to_bytes(8, "little") + header)
-        for tensor in tensors:
-            count = math.prod(tensor["shape"])
-            for begin in range(0, count, CHUNK):
-                x = values(tensor, seed, begin, min(begin + CHUNK, count))
-                data = (bf16(x) if tensor["dtype"] == "BF16" else x.astype("<f4")).tobytes()
-                digest.update(data)
-                file.write(data)
+        # A few chunks for each thread at a time: all at once would be the whole file in memory.
+        for held in range(0, len(chunks), 4 * os.cpu_count()):
+            for bytes in threads.map(data, chunks[held : held + 4 * os.cpu_count()]):
+                digest.update(bytes)
+                file.write(bytes)
     return digest.hexdigest()
 
 
@@ -353,12 +364,22 @@ def write_tokenizer(folder, base_entries, assistant):
     (folder / "merges.txt").write_bytes((HERE / "tokenizer/merges.txt").read_bytes())
 
 
-def make(kind, seed, folder):
-    """Makes the checkpoint folder; returns {file: sha256 of its payload}."""
-    folder = Path(folder)
-    description = json.loads((HERE / f"checkpoints/{kind}.json").read_text())
+def write_files(description, folder):
+    """All but the weights."""
     (folder / "speech_tokenizer").mkdir(parents=True, exist_ok=True)
     for file, content in description["files"].items():
         (folder / file).write_text(json.dumps(content, indent=2))
     write_tokenizer(folder, description["base_entries"], description["files"]["config.json"]["assistant_token_id"])
+
+
+def make(kind, seed, folder):
+    """Makes the checkpoint folder; returns {file: sha256 of its payload}."""
+    folder = Path(folder)
+    description = json.loads((HERE / f"checkpoints/{kind}.json").read_text())
+    write_files(description, folder)
     return {file: write_safetensors(folder / file, tensors, seed) for file, tensors in description["tensors"].items()}
+
+
+if __name__ == "__main__":
+    kind, seed, folder = sys.argv[1:]
+    print(json.dumps(make(kind, int(seed), folder)))

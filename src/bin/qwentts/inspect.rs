@@ -5,8 +5,6 @@ use clap::Args;
 use qwentts::config::{Config, StackConfig};
 use qwentts::error::Result;
 use qwentts::model::Model;
-use qwentts::source::ModelSource;
-use qwentts::weights::Weights;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -20,14 +18,14 @@ pub struct Inspect {
     json: bool,
 }
 
-/// The parts that a tensor's name may begin with, the longest first.
+/// (file, beginning of a tensor's name, part); the first that fits counts.
 const PARTS: [(&str, &str, &str); 6] = [
+    ("model", "talker.model.text_embedding.", "text embedding"),
     ("model", "talker.code_predictor.", "predictor"),
     ("model", "talker.", "talker"),
     ("model", "speaker_encoder.", "speaker encoder (not used yet)"),
-    ("codec", "decoder.", "codec decoder"),
-    ("codec", "encoder.", "codec encoder (not used yet)"),
-    ("model", "talker.model.text_embedding.", "text embedding"),
+    ("speech_tokenizer/model", "decoder.", "codec decoder"),
+    ("speech_tokenizer/model", "encoder.", "codec encoder (not used yet)"),
 ];
 
 #[derive(Default, serde::Serialize)]
@@ -43,7 +41,7 @@ impl Inspect {
         let source = crate::ModelArgs { model: self.folder }.source()?;
         // Opening checks every name, shape and dtype; a folder that cannot speak is an error here too.
         let model = Model::open(&source)?;
-        let parts = parts(&source)?;
+        let parts = parts(&model)?;
         let config = &model.config;
         if self.json {
             files::print_json(&serde_json::json!({
@@ -62,20 +60,16 @@ impl Inspect {
     }
 }
 
-fn parts(source: &ModelSource) -> Result<BTreeMap<&'static str, Part>> {
+fn parts(model: &Model) -> Result<BTreeMap<&'static str, Part>> {
     let mut parts: BTreeMap<&str, Part> = BTreeMap::new();
-    for (kind, file) in ["model", "codec"].into_iter().zip(Weights::files(source)?) {
-        for (name, shape, dtype, bytes) in file.list() {
-            let fits = |(k, prefix, _): &&(&str, &str, &str)| *k == kind && name.starts_with(prefix);
-            let Some((_, _, part)) = PARTS.iter().filter(fits).max_by_key(|(_, prefix, _)| prefix.len()) else {
-                continue;
-            };
-            let part = parts.entry(part).or_default();
-            part.tensors += 1;
-            part.parameters += shape.iter().product::<usize>();
-            part.bytes += bytes;
-            part.dtypes.insert(dtype);
-        }
+    for tensor in model.tensors()? {
+        let fits = |(file, prefix, _): &&(&str, &str, &str)| *file == tensor.file && tensor.name.starts_with(prefix);
+        let Some((_, _, part)) = PARTS.iter().find(fits) else { continue };
+        let part = parts.entry(part).or_default();
+        part.tensors += 1;
+        part.parameters += tensor.shape.iter().product::<usize>();
+        part.bytes += tensor.bytes;
+        part.dtypes.insert(tensor.dtype);
     }
     Ok(parts)
 }

@@ -145,7 +145,7 @@ impl Say {
             (None, ModelKind::CustomVoice) => model.voices().next().map_or(Voice::Unset, |v| Voice::Preset(v.into())),
             (None, _) => Voice::Unset,
         };
-        if self.instruct.is_some() && !qwentts::prompt::template::takes_instruct(&model.config) {
+        if self.instruct.is_some() && !model.takes_instruct() {
             files::note("note: preset voices of this model take no instruction; --instruct has no effect");
         }
         let mut sampling = SamplingOptions {

@@ -1,0 +1,176 @@
+//! How the reference uses the machine: threads over outputs, 16 lanes in a sum, stored numbers widened to f32.
+//! Knows no operation.
+
+use crate::error::{Error, Result};
+use rayon::prelude::*;
+
+/// Lanes of a sum (`linear`) or positions computed together (convolutions). Part of the recipe: changing it
+/// changes the last bit of every result.
+pub const LANES: usize = 16;
+
+/// Threads for one reference, and the widest vectors that this machine has.
+pub struct Threads {
+    pool: rayon::ThreadPool,
+    simd: pulp::Arch,
+}
+
+impl Threads {
+    /// `count` threads; `None` takes one per core.
+    pub fn new(count: Option<usize>) -> Result<Threads> {
+        if count == Some(0) {
+            return Err(Error::request("threads", "is 0; expected at least 1"));
+        }
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(count.unwrap_or(0))
+            .thread_name(|i| format!("qwentts-{i}"))
+            .build()
+            .map_err(|e| Error::compute("threads", e.to_string()))?;
+        Ok(Threads { pool, simd: pulp::Arch::new() })
+    }
+
+    /// Runs `work` on the pool, so that the splits inside it cost no hand-over from the caller's thread.
+    pub fn install<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
+        self.pool.install(work)
+    }
+
+    /// Runs small work on this thread.
+    pub fn here(&self, piece: &mut [f32], work: impl Fn(usize, &mut [f32])) {
+        self.simd.dispatch(Task { work: &work, first: 0, piece });
+    }
+
+    /// Cuts `out` into pieces of whole `unit`s and runs `work(first unit, piece)` on each. `cost` is the
+    /// multiply-adds of one unit: small work stays on this thread.
+    pub fn split(&self, out: &mut [f32], unit: usize, cost: usize, work: impl Fn(usize, &mut [f32]) + Sync) {
+        const WORTH_A_TASK: usize = 1 << 16;
+        let units = out.len() / unit.max(1);
+        let tasks = (units * cost / WORTH_A_TASK).clamp(1, 4 * self.pool.current_num_threads());
+        if tasks == 1 {
+            return self.simd.dispatch(Task { work: &work, first: 0, piece: out });
+        }
+        let per_task = units.div_ceil(tasks);
+        out.par_chunks_mut(per_task * unit)
+            .enumerate()
+            .for_each(|(i, piece)| self.simd.dispatch(Task { work: &work, first: i * per_task, piece }));
+    }
+}
+
+/// A piece of work as pulp wants it. A closure would not do: its by-value call is a function of its own, which
+/// is compiled for the least machine; `work` is called by reference and must be `#[inline(always)]`.
+struct Task<'a, F> {
+    work: &'a F,
+    first: usize,
+    piece: &'a mut [f32],
+}
+
+impl<F: Fn(usize, &mut [f32])> pulp::WithSimd for Task<'_, F> {
+    type Output = ();
+    #[inline(always)]
+    fn with_simd<S: pulp::Simd>(self, _: S) {
+        (self.work)(self.first, self.piece);
+    }
+}
+
+/// sum += a * b, lane by lane, each with one rounding. Written so that it compiles to one vector instruction: the
+/// sums live in arrays of fixed length, and nothing between loads and stores depends on a run-time length.
+#[inline(always)]
+pub fn fma(sum: &mut [f32; LANES], a: &[f32; LANES], b: &[f32; LANES]) {
+    for l in 0..LANES {
+        sum[l] = a[l].mul_add(b[l], sum[l]);
+    }
+}
+
+// ---- stored numbers ------------------------------------------------------------------------------------------
+
+/// A storage type whose numbers widen to f32 in blocks of `LANES`.
+pub trait Stored {
+    type One: Copy;
+    /// All numbers of a byte slice, one by one.
+    fn numbers(bytes: &[u8]) -> &[Self::One];
+    fn widen(one: Self::One) -> f32;
+}
+
+pub struct Bf16;
+pub struct F16;
+pub struct F32;
+
+impl Stored for Bf16 {
+    type One = [u8; 2];
+    #[inline(always)]
+    fn numbers(bytes: &[u8]) -> &[[u8; 2]] {
+        bytes.as_chunks().0
+    }
+    #[inline(always)]
+    fn widen(one: [u8; 2]) -> f32 {
+        f32::from_bits(u32::from(u16::from_le_bytes(one)) << 16)
+    }
+}
+
+impl Stored for F16 {
+    type One = [u8; 2];
+    #[inline(always)]
+    fn numbers(bytes: &[u8]) -> &[[u8; 2]] {
+        bytes.as_chunks().0
+    }
+    #[inline(always)]
+    fn widen(one: [u8; 2]) -> f32 {
+        half::f16::from_le_bytes(one).to_f32()
+    }
+}
+
+impl Stored for F32 {
+    type One = [u8; 4];
+    #[inline(always)]
+    fn numbers(bytes: &[u8]) -> &[[u8; 4]] {
+        bytes.as_chunks().0
+    }
+    #[inline(always)]
+    fn widen(one: [u8; 4]) -> f32 {
+        f32::from_le_bytes(one)
+    }
+}
+
+/// Runs `$body` with `$W` naming the storage type of `$tensor`.
+macro_rules! for_dtype {
+    ($tensor:expr, $W:ident, $body:expr) => {
+        match $tensor.dtype {
+            $crate::weights::Dtype::Bf16 => {
+                type $W = $crate::cpu::simd::Bf16;
+                $body
+            }
+            $crate::weights::Dtype::F16 => {
+                type $W = $crate::cpu::simd::F16;
+                $body
+            }
+            $crate::weights::Dtype::F32 => {
+                type $W = $crate::cpu::simd::F32;
+                $body
+            }
+        }
+    };
+}
+pub(super) use for_dtype;
+
+#[cfg(test)]
+pub(super) mod tests {
+    //! What the tests of the operations share.
+    use super::*;
+    use crate::cpu::philox_uniform;
+
+    /// Numbers in -1 .. 1, the same every run.
+    pub struct Numbers(u64, usize);
+
+    impl Numbers {
+        pub fn new(seed: u64) -> Numbers {
+            Numbers(seed, 0)
+        }
+
+        pub fn some(&mut self, count: usize) -> Vec<f32> {
+            self.1 += 1;
+            (0..count).map(|i| (2.0 * philox_uniform(self.0, i, self.1) - 1.0) as f32).collect()
+        }
+    }
+
+    pub fn threads(count: usize) -> Threads {
+        Threads::new(Some(count)).unwrap()
+    }
+}

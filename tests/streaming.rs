@@ -1,0 +1,139 @@
+//! Would catch: a chunk border that can be heard, a result that depends on threads, on what ran before, or on how
+//! text was cut; a reset that forgets something.
+
+mod support;
+
+use qwentts::cpu::{Reference, philox_uniform};
+use qwentts::frame::{Frame, SAMPLES_PER_FRAME};
+use qwentts::model::Model;
+use qwentts::request::{Randomness, Request, SamplingOptions, Voice};
+use qwentts::source::ModelSource;
+use qwentts::speech::{Speech, Text};
+use std::sync::Arc;
+
+fn tiny(threads: usize) -> Arc<Reference> {
+    let folder = support::checkpoint("tiny-0b6-custom", 2);
+    let model = Model::open(&ModelSource::Folder(folder)).unwrap();
+    Arc::new(Reference::new(model, Some(threads)).unwrap())
+}
+
+/// Frames with every code in play, more than the codec's window several times over.
+fn frames(count: usize, codes: usize, seed: u64) -> Vec<Frame> {
+    let code = |f, g| (philox_uniform(seed, f, g) * codes as f64) as u16;
+    (0..count).map(|f| std::array::from_fn(|g| code(f, g))).collect()
+}
+
+/// Decodes in pieces whose widths come from `width(i)`.
+fn decode(reference: &Reference, frames: &[Frame], width: impl Fn(usize) -> usize) -> Vec<f32> {
+    let mut slot = reference.codec_slot();
+    let (mut samples, mut rest) = (Vec::new(), frames);
+    for i in 0.. {
+        if rest.is_empty() {
+            break;
+        }
+        let (piece, after) = rest.split_at(width(i).min(rest.len()));
+        samples.extend(reference.decode(&mut slot, piece).unwrap());
+        rest = after;
+    }
+    samples
+}
+
+fn bits(samples: &[f32]) -> Vec<u32> {
+    samples.iter().map(|s| s.to_bits()).collect()
+}
+
+#[test]
+fn any_cutting_of_the_same_frames_gives_the_same_bits() {
+    let reference = tiny(2);
+    let frames = frames(61, reference.model.config.codes, 7);
+    let whole = decode(&reference, &frames, |_| frames.len());
+    assert_eq!(whole.len(), frames.len() * SAMPLES_PER_FRAME);
+    assert!(whole.iter().any(|s| s.abs() > 0.01), "silence would hide every difference");
+    for width in [1, 2, 3, 4, 7, 8, 9, 16, 32, 60] {
+        assert_eq!(bits(&decode(&reference, &frames, |_| width)), bits(&whole), "chunks of {width}");
+    }
+    let ramp = [1, 2, 4, 8];
+    assert_eq!(bits(&decode(&reference, &frames, |i| ramp[i.min(3)])), bits(&whole), "ramp");
+    for seed in 0..20 {
+        let random = |i| 1 + (philox_uniform(seed, i, 0) * 12.0) as usize;
+        assert_eq!(bits(&decode(&reference, &frames, random)), bits(&whole), "random cutting {seed}");
+    }
+}
+
+#[cfg(feature = "demo")]
+#[test]
+fn the_demo_voice_has_no_chunk_borders_either() {
+    let model = Model::open(&ModelSource::Demo).unwrap();
+    let reference = Reference::new(model, None).unwrap();
+    let frames = frames(40, reference.model.config.codes, 3);
+    let whole = decode(&reference, &frames, |_| frames.len());
+    for width in [1, 3, 8] {
+        assert_eq!(bits(&decode(&reference, &frames, |_| width)), bits(&whole), "chunks of {width}");
+    }
+}
+
+#[test]
+fn a_new_slot_and_a_copied_one_know_nothing_of_the_old() {
+    let reference = tiny(1);
+    let frames = frames(20, reference.model.config.codes, 5);
+    let (before, after) = frames.split_at(9);
+    let mut slot = reference.codec_slot();
+    reference.decode(&mut slot, before).unwrap();
+    let mut copy = slot.clone();
+    let rest = reference.decode(&mut slot, after).unwrap();
+    reference.decode(&mut slot, before).unwrap();
+    assert_eq!(bits(&reference.decode(&mut copy, after).unwrap()), bits(&rest), "a copy goes on where it was taken");
+    let fresh = reference.decode(&mut reference.codec_slot(), before).unwrap();
+    assert_eq!(bits(&fresh), bits(&decode(&reference, before, |_| 1)), "a new slot begins anew");
+}
+
+fn sampled(seed: u64) -> Request {
+    let sampling = SamplingOptions {
+        do_sample: Some(true),
+        subtalker_dosample: Some(true),
+        temperature: Some(0.9),
+        subtalker_temperature: Some(0.9),
+        max_new_tokens: Some(24),
+        ..Default::default()
+    };
+    Request {
+        voice: Voice::Preset("vivian".into()),
+        sampling,
+        randomness: Randomness::Seed(seed),
+        ..Default::default()
+    }
+}
+
+/// All frames and samples of one utterance.
+fn speak(reference: &Arc<Reference>, request: &Request) -> (Vec<Frame>, Vec<u32>) {
+    let text = Text::Whole("One sentence, said again and again.".into());
+    let mut speech = Speech::new(reference.clone(), text, request).unwrap();
+    let (mut frames, mut samples) = (Vec::new(), Vec::new());
+    while let Some(chosen) = speech.next_frame().unwrap() {
+        samples.extend(speech.decode(&[chosen.frame]).unwrap());
+        frames.push(chosen.frame);
+    }
+    assert!(frames.len() > 2);
+    (frames, bits(&samples))
+}
+
+#[test]
+fn a_seed_says_the_same_whatever_the_threads_and_whatever_ran_before() {
+    let one = tiny(1);
+    let first = speak(&one, &sampled(11));
+    let other = speak(&one, &sampled(12));
+    assert_ne!(first.0, other.0, "another seed, other speech");
+    assert!(speak(&one, &sampled(11)) == first, "again in the same process");
+    for threads in [2, 3, 5] {
+        assert!(speak(&tiny(threads), &sampled(11)) == first, "{threads} threads");
+    }
+}
+
+#[test]
+fn a_seed_is_the_philox_of_frame_and_group() {
+    let reference = tiny(1);
+    let seeded = speak(&reference, &sampled(11));
+    let draws = (0..24).flat_map(|f| (0..16).map(move |g| philox_uniform(11, f, g))).collect();
+    let listed = Request { randomness: Randomness::Uniforms(draws), ..sampled(11) };
+    assert!(speak(&reference, &listed) == seeded);
+}
