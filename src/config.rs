@@ -9,8 +9,7 @@ use serde::Deserialize;
 use std::collections::BTreeMap;
 
 /// What a checkpoint was trained for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ModelKind {
     /// Speaks in the voice of a reference.
     Base,
@@ -139,7 +138,10 @@ impl Config {
     /// Reads and checks the three files. Errors name file, field, the value found and the values known.
     pub fn open(source: &ModelSource) -> Result<Config> {
         let main: MainJson = source.json(MAIN)?;
+        let TalkerStack { talker_config: talker } = source.json(MAIN)?;
+        let PredictorStack { talker_config: PredictorPart { code_predictor_config: predictor } } = source.json(MAIN)?;
         let codec: CodecJson = source.json(CODEC)?;
+        let DecoderStack { decoder_config: decoder } = source.json(CODEC)?;
         let sampling = match source.read_if_there(GENERATION)? {
             None => SamplingOptions::default(),
             Some(_) => source.json(GENERATION)?,
@@ -150,7 +152,8 @@ impl Config {
             move |what: String| Error::checkpoint(file.clone(), what)
         };
         let main_error = in_file(MAIN);
-        let config = main.check(sampling, codec.check().map_err(in_file(CODEC))?).map_err(&main_error)?;
+        let codec = codec.check(&decoder).map_err(in_file(CODEC))?;
+        let config = main.check(&talker, &predictor, sampling, codec).map_err(&main_error)?;
         if config.codec.codebook_size != config.codes {
             return Err(main_error(format!(
                 "code_predictor_config.vocab_size is {}, but the codec's codebook_size is {}",
@@ -182,7 +185,7 @@ struct MainJson {
     model_type: String,
     tokenizer_type: String,
     tts_model_size: String,
-    tts_model_type: ModelKind,
+    tts_model_type: String,
     im_start_token_id: u32,
     im_end_token_id: u32,
     assistant_token_id: u32,
@@ -207,6 +210,28 @@ struct StackJson {
     attention_bias: bool,
 }
 
+// The stacks are read by themselves, beside the fields that stand around theirs: of a flattened struct, the parser
+// would no longer know in which line a wrong value stands.
+#[derive(Deserialize)]
+struct TalkerStack {
+    talker_config: StackJson,
+}
+
+#[derive(Deserialize)]
+struct PredictorStack {
+    talker_config: PredictorPart,
+}
+
+#[derive(Deserialize)]
+struct PredictorPart {
+    code_predictor_config: StackJson,
+}
+
+#[derive(Deserialize)]
+struct DecoderStack {
+    decoder_config: StackJson,
+}
+
 impl StackJson {
     fn check(&self, part: &str) -> Checked<StackConfig> {
         let field = |name: &str| format!("{part}.{name}");
@@ -222,8 +247,11 @@ impl StackJson {
         if !self.head_dim.is_multiple_of(2) {
             return Err(format!("{} is {}; expected an even number", field("head_dim"), self.head_dim));
         }
-        if !(self.rms_norm_eps > 0.0 && self.rope_theta > 1.0) {
-            return Err(format!("{part}: rms_norm_eps {} or rope_theta {}", self.rms_norm_eps, self.rope_theta));
+        if !(self.rms_norm_eps > 0.0 && self.rms_norm_eps < 1.0) {
+            return Err(format!("{} is {}; expected above 0, under 1", field("rms_norm_eps"), self.rms_norm_eps));
+        }
+        if !(self.rope_theta > 1.0 && self.rope_theta.is_finite()) {
+            return Err(format!("{} is {}; expected a number above 1", field("rope_theta"), self.rope_theta));
         }
         Ok(StackConfig {
             hidden: positive(&field("hidden_size"), self.hidden_size)?,
@@ -240,8 +268,6 @@ impl StackJson {
 
 #[derive(Deserialize)]
 struct TalkerJson {
-    #[serde(flatten)]
-    stack: StackJson,
     code_predictor_config: PredictorJson,
     vocab_size: usize,
     text_vocab_size: usize,
@@ -282,8 +308,6 @@ struct RopeJson {
 
 #[derive(Deserialize)]
 struct PredictorJson {
-    #[serde(flatten)]
-    stack: StackJson,
     vocab_size: usize,
     num_code_groups: usize,
     #[serde(default)]
@@ -292,7 +316,13 @@ struct PredictorJson {
 }
 
 impl MainJson {
-    fn check(self, sampling: SamplingOptions, codec: CodecConfig) -> Checked<Config> {
+    fn check(
+        self,
+        talker_stack: &StackJson,
+        predictor_stack: &StackJson,
+        sampling: SamplingOptions,
+        codec: CodecConfig,
+    ) -> Checked<Config> {
         let talker = &self.talker_config;
         let predictor = &talker.code_predictor_config;
         known("model_type", &self.model_type.as_str(), &"qwen3_tts")?;
@@ -301,7 +331,9 @@ impl MainJson {
         known("talker_config.use_sliding_window", &talker.use_sliding_window, &false)?;
         known("code_predictor_config.num_code_groups", &predictor.num_code_groups, &GROUPS)?;
         known("code_predictor_config.use_sliding_window", &predictor.use_sliding_window, &false)?;
-        known("code_predictor_config.rope_scaling", &predictor.rope_scaling, &None)?;
+        if let Some(scaling) = &predictor.rope_scaling {
+            return Err(format!("code_predictor_config.rope_scaling is {scaling}; only null is known"));
+        }
         // M-RoPE's sections do nothing here: its three position rows are always equal (spec 3.2).
         if let Some(kind) = talker.rope_scaling.as_ref().and_then(|r| r.rope_type.as_ref().or(r.r#type.as_ref())) {
             known("talker_config.rope_scaling.rope_type", &kind.as_str(), &"default")?;
@@ -345,7 +377,14 @@ impl MainJson {
             speakers.insert(name.to_lowercase(), Speaker { id, dialect });
         }
         Ok(Config {
-            kind: self.tts_model_type,
+            kind: match self.tts_model_type.as_str() {
+                "base" => ModelKind::Base,
+                "custom_voice" => ModelKind::CustomVoice,
+                "voice_design" => ModelKind::VoiceDesign,
+                other => {
+                    return Err(format!("tts_model_type is {other:?}; known are base, custom_voice, voice_design"));
+                }
+            },
             size: self.tts_model_size,
             text_controls: TextControls {
                 im_start: text("im_start_token_id", self.im_start_token_id)?,
@@ -364,12 +403,12 @@ impl MainJson {
                 think_bos: control("codec_think_bos_id", talker.codec_think_bos_id)?,
                 think_eos: control("codec_think_eos_id", talker.codec_think_eos_id)?,
             },
-            talker: talker.stack.check("talker_config")?,
+            talker: talker_stack.check("talker_config")?,
             text_hidden: positive("talker_config.text_hidden_size", talker.text_hidden_size)?,
             text_vocab,
             talker_vocab: vocab,
             max_positions: positive("talker_config.max_position_embeddings", talker.max_position_embeddings)?,
-            predictor: predictor.stack.check("code_predictor_config")?,
+            predictor: predictor_stack.check("code_predictor_config")?,
             codes,
             languages,
             speakers,
@@ -390,8 +429,6 @@ struct CodecJson {
 
 #[derive(Deserialize)]
 struct DecoderJson {
-    #[serde(flatten)]
-    stack: StackJson,
     latent_dim: usize,
     codebook_dim: usize,
     codebook_size: usize,
@@ -403,7 +440,7 @@ struct DecoderJson {
 }
 
 impl CodecJson {
-    fn check(self) -> Checked<CodecConfig> {
+    fn check(self, stack: &StackJson) -> Checked<CodecConfig> {
         let decoder = &self.decoder_config;
         known("model_type", &self.model_type.as_str(), &"qwen3_tts_tokenizer_12hz")?;
         known("encoder_valid_num_quantizers", &self.encoder_valid_num_quantizers, &GROUPS)?;
@@ -414,6 +451,9 @@ impl CodecJson {
         let product = rates.fold(1, |product: usize, &rate| product.saturating_mul(rate));
         known("decoder_config: product of upsampling_ratios and upsample_rates", &product, &SAMPLES_PER_FRAME)?;
         let halvings = decoder.upsample_rates.len();
+        if halvings > 16 {
+            return Err(format!("decoder_config.upsample_rates has {halvings} entries; expected 16 at most"));
+        }
         if !decoder.decoder_dim.is_multiple_of(1 << halvings) {
             return Err(format!(
                 "decoder_config.decoder_dim is {}; expected a multiple of {}",
@@ -428,7 +468,7 @@ impl CodecJson {
             latent_dim: positive("decoder_config.latent_dim", decoder.latent_dim)?,
             codebook_dim: positive("decoder_config.codebook_dim", decoder.codebook_dim)?,
             codebook_size: positive("decoder_config.codebook_size", decoder.codebook_size)?,
-            transformer: decoder.stack.check("decoder_config")?,
+            transformer: stack.check("decoder_config")?,
             sliding_window: positive("decoder_config.sliding_window", decoder.sliding_window)?,
             decoder_dim: positive("decoder_config.decoder_dim", decoder.decoder_dim)?,
             upsample_rates: decoder.upsample_rates.clone(),

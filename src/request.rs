@@ -163,6 +163,17 @@ pub enum Randomness {
     Uniforms(Vec<f64>),
 }
 
+impl Randomness {
+    /// Refuses a u that no draw can have, naming its place.
+    pub fn check(&self) -> Result<()> {
+        let Randomness::Uniforms(list) = self else { return Ok(()) };
+        match list.iter().enumerate().find(|(_, u)| !(0.0..1.0).contains(*u)) {
+            Some((i, u)) => Err(Error::request("uniforms", format!("number {i} is {u}; expected 0 to under 1"))),
+            None => Ok(()),
+        }
+    }
+}
+
 /// One utterance, but for its text.
 #[derive(Clone, Debug)]
 pub struct Request {

@@ -83,11 +83,20 @@ impl ModelSource {
                 let path = folder.join(name);
                 let map = || -> std::io::Result<memmap2::Mmap> {
                     let file = std::fs::File::open(&path)?;
+                    if file.metadata()?.is_dir() {
+                        return Err(std::io::ErrorKind::IsADirectory.into()); // mapping it says "no such device"
+                    }
                     // SAFETY: the map is read-only and private to us; as with every mapped model file,
                     // whoever truncates it while it is open ends the process. Stated in the README.
                     unsafe { memmap2::Mmap::map(&file) }
                 };
-                map().map(|m| FileBytes(Arc::new(Backing::Mapped(m)))).map_err(|e| Error::file(path.clone(), e))
+                map().map(|m| FileBytes(Arc::new(Backing::Mapped(m)))).map_err(|e| match folder.is_dir() {
+                    true => Error::file(path.clone(), e),
+                    false => Error::checkpoint(
+                        folder.display().to_string(),
+                        "is no folder; expected one that holds config.json, model.safetensors, speech_tokenizer/…",
+                    ),
+                })
             }
             #[cfg(feature = "demo")]
             ModelSource::Demo => DEMO
@@ -106,8 +115,18 @@ impl ModelSource {
         }
     }
 
-    /// File `name` as JSON. A file that is no JSON, or misses a field, is named with the parser's words.
+    /// File `name` as JSON. A file that is no JSON, or misses a field, is named with the parser's words and, where it
+    /// holds a field and is short, the line.
     pub(crate) fn json<T: serde::de::DeserializeOwned>(&self, name: &str) -> Result<T> {
-        serde_json::from_slice(&self.read(name)?).map_err(|e| Error::checkpoint(self.describe(name), e.to_string()))
+        let bytes = self.read(name)?;
+        serde_json::from_slice(&bytes).map_err(|e| {
+            let line = bytes.split(|&b| b == b'\n').nth(e.line().wrapping_sub(1)).unwrap_or(&[]);
+            let line = String::from_utf8_lossy(line);
+            let what = match line.contains(':') && line.len() <= 120 {
+                true => format!("{e}: {}", line.trim()),
+                false => e.to_string(),
+            };
+            Error::checkpoint(self.describe(name), what)
+        })
     }
 }

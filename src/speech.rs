@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::frame::{Frame, GROUPS};
 use crate::model::Model;
 use crate::prompt::live::LiveTokenizer;
-use crate::prompt::template::{ROLE_IDS, TAIL_IDS, Template, TextSoFar};
+use crate::prompt::template::{Prefill, ROLE_IDS, TAIL_IDS, Template, TextSoFar};
 use crate::request::{Layout, Request, Voice};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -84,6 +84,19 @@ struct Trailing {
     /// The next body id, counted with the role.
     next: usize,
     eos_used: bool,
+}
+
+/// Refuses a prompt that leaves no position for a frame.
+fn check_positions(prefill: &Prefill, layout: Layout, max: usize) -> Result<()> {
+    let positions = prefill.positions.len();
+    if positions < max {
+        return Ok(());
+    }
+    let mend = match layout {
+        Layout::Whole => "Speak it in parts, or in the streaming layout",
+        Layout::Streaming => "Shorten the instruction or the reference",
+    };
+    Err(Error::request("text", format!("makes a prompt of {positions} positions; this model has {max} in all. {mend}")))
 }
 
 impl TextFeed {
@@ -174,16 +187,12 @@ impl Speech {
                 feed.live = Some(LiveTokenizer::new(tokenizer, "assistant\n", request.regex, request.special_tokens));
             }
         }
-        if feed.ended() && feed.ids.len() + ids.instruct.as_ref().map_or(0, Vec::len) >= config.max_positions {
-            let what = format!(
-                "is {} tokens; this model has {} positions in all. Speak it in parts",
-                feed.ids.len() - ROLE_IDS.min(feed.ids.len()),
-                config.max_positions
-            );
-            return Err(Error::request("text", what));
+        if let Some(prefill) = template.prefill(feed.so_far()) {
+            check_positions(&prefill, template.layout(), config.max_positions)?;
         }
         ids.text.extend(tail); // `ids` puts what has come before it
         let sampling = request.sampling.settle(&config.sampling)?;
+        request.randomness.check()?;
         let slot = reference.slot(sampling, request.randomness.clone());
         Ok(Speech {
             reference,
@@ -270,6 +279,7 @@ impl Speech {
                 None => self.text.arrive()?,
             }
         };
+        check_positions(&prefill, self.template.layout(), self.reference.model.config.max_positions)?;
         self.positions = prefill.positions.len();
         self.reference.prefill(&mut self.slot, &prefill.positions);
         self.trailing = Some(Trailing {

@@ -129,7 +129,16 @@ impl TraceRequest {
                 format!("unknown field {unknown:?}; known are {}", FIELDS.join(", ")),
             ));
         }
-        serde_json::from_slice(json).map_err(refuse)
+        serde_json::from_slice(json).map_err(|e| {
+            // The parser does not say which field; every one is optional, so the culprit fails alone, too.
+            let alone = |name: &str| {
+                let one: serde_json::Map<_, _> =
+                    fields.get_key_value(name).map(|(k, v)| (k.clone(), v.clone())).into_iter().collect();
+                serde_json::from_value::<TraceRequest>(one.into()).err()
+            };
+            let culprit = FIELDS.into_iter().find_map(|name| alone(name).map(|e| Error::request(name, e.to_string())));
+            culprit.unwrap_or_else(|| refuse(e))
+        })
     }
 
     /// The text and the request that these fields say.

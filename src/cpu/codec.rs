@@ -95,16 +95,7 @@ impl Codec<'_> {
         signal.keep(past);
         let mut samples = vec![0.0; len];
         along_time::conv(self.threads, &w.decoder_out, 1, &signal, &mut samples);
-        // Not `clamp`: NaN must stay NaN, so that it is found.
-        samples.iter_mut().for_each(|s| {
-            *s = if *s > 1.0 {
-                1.0
-            } else if *s < -1.0 {
-                -1.0
-            } else {
-                *s
-            }
-        });
+        samples.iter_mut().for_each(|s| *s = s.clamp(-1.0, 1.0)); // NaN stays NaN, so that it is found
         samples
     }
 
@@ -117,7 +108,8 @@ impl Codec<'_> {
         for (t, frame) in frames.iter().enumerate() {
             for (group, (book, &code)) in w.codebooks.iter().zip(frame).enumerate() {
                 book.embedding_sum.read_row(code.into(), &mut row);
-                let usage = book.cluster_usage[usize::from(code)].max(1e-5);
+                let usage = book.cluster_usage[usize::from(code)];
+                let usage = if usage < 1e-5 { 1e-5 } else { usage }; // not `max`: NaN must stay NaN, so that it is found
                 row.iter_mut().for_each(|x| *x /= usage);
                 let sum = if group == 0 { &mut first } else { &mut rest };
                 ops::add(&mut sum[t * half..][..half], None, &row);

@@ -17,6 +17,9 @@ pub struct Threads {
 impl Threads {
     /// `count` threads; `None` takes one per core.
     pub fn new(count: Option<usize>) -> Result<Threads> {
+        if count == Some(0) {
+            return Err(Error::request("threads", "is 0; expected at least 1"));
+        }
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(count.unwrap_or(0))
             .thread_name(|i| format!("qwentts-{i}"))

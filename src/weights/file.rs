@@ -64,7 +64,8 @@ impl TensorFile {
             read_headers(source, &format!("{folder}{shard}"), &mut tensors)?;
         }
         for (name, shard) in &map {
-            if !tensors.contains_key(name) {
+            let file = source.describe(&format!("{folder}{shard}"));
+            if tensors.get(name).is_none_or(|t| t.file != file) {
                 let what = format!("says tensor {name} is in {shard}, which does not hold it");
                 return Err(Error::checkpoint(source.describe(&index), what));
             }

@@ -19,7 +19,7 @@ pub struct Decode {
     #[arg(value_name = "CODES.npy|CODES.json")]
     codes: PathBuf,
     /// Where the samples go, f32
-    #[arg(short, long, value_name = "OUT.wav|OUT.npy")]
+    #[arg(short, long, value_parser = files::parse_samples_path, value_name = "OUT.wav|OUT.npy")]
     output: PathBuf,
     /// Frames decoded at once, in order, the last repeating; one pass where not given. The samples are the same
     #[arg(long, value_parser = files::parse_chunks, value_name = "N,N,…")]

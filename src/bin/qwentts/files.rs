@@ -20,7 +20,7 @@ pub fn read(path: &Path) -> Result<Vec<u8>> {
     named(path, std::fs::read(path))
 }
 
-/// A text file, or standard input for `-`.
+/// A text file, or standard input for `-`, without the line end that tools put behind the last line.
 pub fn read_text(path: &Path) -> Result<String> {
     let bytes = match is_standard(path) {
         false => read(path)?,
@@ -30,7 +30,9 @@ pub fn read_text(path: &Path) -> Result<String> {
             bytes
         }
     };
-    String::from_utf8(bytes).map_err(|e| bad("text", format!("is not UTF-8: {e}")))
+    let text = String::from_utf8(bytes).map_err(|e| bad("text", format!("is not UTF-8: {e}")))?;
+    let text = text.strip_suffix('\n').map_or(&*text, |t| t.strip_suffix('\r').unwrap_or(t));
+    Ok(text.to_owned())
 }
 
 /// A line on stderr; a closed stderr is no reason to fail.
@@ -153,6 +155,14 @@ pub fn write_samples(path: &Path, samples: &[f32]) -> Result<()> {
     }
 }
 
+/// A path that `write_samples` can take: refused before the work, not after it.
+pub fn parse_samples_path(path: &str) -> std::result::Result<PathBuf, String> {
+    match path.ends_with(".npy") || path.ends_with(".wav") {
+        true => Ok(path.into()),
+        false => Err("expected a name that ends in .wav or .npy".to_owned()),
+    }
+}
+
 /// Frames from a .npy of integers [F, 16] or JSON [[16]...].
 pub fn read_codes(path: &Path) -> Result<Vec<Frame>> {
     let refuse = |what: String| Error::Checkpoint { file: path.display().to_string(), what };
@@ -160,18 +170,36 @@ pub fn read_codes(path: &Path) -> Result<Vec<Frame>> {
     if path.extension().and_then(|e| e.to_str()) == Some("json") {
         return serde_json::from_slice(&bytes).map_err(|e| refuse(format!("expected [[16 codes]...]: {e}")));
     }
-    let npy = npyz::NpyFile::new(&bytes[..]).map_err(|e| refuse(format!("not a .npy file: {e}")))?;
-    let shape = npy.shape().to_vec();
-    if shape.len() != 2 || shape[1] != GROUPS as u64 || npy.order() != npyz::Order::C {
-        return Err(refuse(format!("has shape {shape:?}; expected [frames, {GROUPS}], rows first")));
+    let mut data = &bytes[..];
+    let header = npyz::NpyHeader::from_reader(&mut data).map_err(|e| refuse(format!("not a .npy file: {e}")))?;
+    let shape = header.shape().to_vec();
+    if shape.len() != 2 || shape[1] != GROUPS as u64 {
+        return Err(refuse(format!("has shape {shape:?}; expected [frames, {GROUPS}]")));
     }
-    let dtype = npy.dtype().descr();
-    let numbers: io::Result<Vec<i64>> = match dtype.trim_start_matches(['<', '|', '\'']).trim_end_matches('\'') {
+    if header.order() != npyz::Order::C {
+        return Err(refuse("stands columns first; expected rows first".to_owned()));
+    }
+    let descr = header.dtype().descr();
+    let dtype = descr.trim_start_matches(['<', '|', '\'']).trim_end_matches('\'');
+    let width = match dtype {
+        "i8" => 8,
+        "i4" => 4,
+        "i2" | "u2" => 2,
+        other => return Err(refuse(format!("holds {other}; expected i8, i4, i2 or u2, little-endian"))),
+    };
+    // Before reading, since the reader believes a shape and allocates for it.
+    if (shape[0] as u128) * (GROUPS * width) as u128 != data.len() as u128 {
+        return Err(refuse(format!(
+            "has {} bytes behind its header; shape {shape:?} of {dtype} says otherwise",
+            data.len()
+        )));
+    }
+    let npy = npyz::NpyFile::with_header(header, data);
+    let numbers: io::Result<Vec<i64>> = match dtype {
         "i8" => npy.into_vec::<i64>(),
         "i4" => npy.into_vec::<i32>().map(|v| v.into_iter().map(i64::from).collect()),
         "i2" => npy.into_vec::<i16>().map(|v| v.into_iter().map(i64::from).collect()),
-        "u2" => npy.into_vec::<u16>().map(|v| v.into_iter().map(i64::from).collect()),
-        other => return Err(refuse(format!("holds {other}; expected i8, i4, i2 or u2, little-endian"))),
+        _ => npy.into_vec::<u16>().map(|v| v.into_iter().map(i64::from).collect()),
     };
     let numbers = numbers.map_err(|e| refuse(e.to_string()))?;
     let code = |n: &i64| u16::try_from(*n).map_err(|_| refuse(format!("holds code {n}")));

@@ -34,7 +34,7 @@ enum Command {
     Voices(voices::Voices),
     /// Show what a model folder holds: kind, sizes, settings
     Inspect(inspect::Inspect),
-    /// Run one request and print everything it chose, as JSON
+    // Its help is the struct's: words here would take the place of the request's fields.
     Trace(trace::TraceArgs),
     /// Turn frames of codes into sound
     #[command(subcommand)]

@@ -42,8 +42,11 @@ pub struct Say {
     #[arg(short, long, default_value = "out.wav", value_name = "OUT.wav|-")]
     output: PathBuf,
     /// Take the best score always, instead of drawing
-    #[arg(long)]
+    #[arg(long, conflicts_with = "sample")]
     greedy: bool,
+    /// Draw by the seed, also where the model's settings take the best score
+    #[arg(long)]
+    sample: bool,
     #[arg(long, help_heading = "Sampling (the model's settings where not given)")]
     temperature: Option<f32>,
     #[arg(long, help_heading = "Sampling (the model's settings where not given)")]
@@ -153,8 +156,12 @@ impl Say {
             max_new_tokens: self.max_new_tokens,
             ..Default::default()
         };
-        if self.greedy {
-            (sampling.do_sample, sampling.subtalker_dosample) = (Some(false), Some(false));
+        if self.greedy || self.sample {
+            (sampling.do_sample, sampling.subtalker_dosample) = (Some(self.sample), Some(self.sample));
+        }
+        let shapes = self.temperature.is_some() || self.top_k.is_some() || self.top_p.is_some();
+        if shapes && !sampling.settle(&model.config.sampling)?.talker.do_sample {
+            files::note("note: the best score is taken always; --temperature, --top-k and --top-p count with --sample");
         }
         Ok(Request {
             voice,

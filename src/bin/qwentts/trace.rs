@@ -29,7 +29,7 @@ pub struct TraceArgs {
     #[arg(long, value_name = "R.json")]
     request: PathBuf,
     /// Write the samples, f32
-    #[arg(long, value_name = "OUT.npy|OUT.wav")]
+    #[arg(long, value_parser = files::parse_samples_path, value_name = "OUT.npy|OUT.wav")]
     wav: Option<PathBuf>,
     /// Frames decoded at once, in order, the last repeating; one pass where not given
     #[arg(long, value_parser = files::parse_chunks, value_name = "N,N,…")]
