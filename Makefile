@@ -1,0 +1,38 @@
+# Every target is a line or two over cargo or python. Built in release, so that demo and test share what is compiled.
+PYTHON ?= python3
+OFFICIAL = target/python/official
+EARS = target/python/ears
+FULL = target/golden-full
+
+.PHONY: help demo test golden golden-full listen
+.DELETE_ON_ERROR:
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: ## build, speak a sentence with the embedded model to hello.wav, print the figures
+	cargo build --release --locked
+	target/release/qwentts say "Hello, this is qwentts speaking." -o hello.wav
+
+test: ## what CI runs: format, lints, tests
+	cargo fmt --check
+	cargo clippy --release --locked --all-targets -- -D warnings
+	cargo test --release --locked
+
+golden: $(OFFICIAL)/ready ## record the goldens of tests/golden again from the official package
+	for verb in tokenizer tiny demo; do $(OFFICIAL)/bin/python tests/golden/record.py $$verb || exit; done
+
+golden-full: $(OFFICIAL)/ready ## record one full-size case (0.6B, seeded) and compare with it; takes minutes and gigabytes, not in CI
+	$(OFFICIAL)/bin/python tests/golden/record.py full full-0b6-base $(FULL)
+	QWENTTS_GOLDEN_FULL=$(CURDIR)/$(FULL) cargo test --release --locked --test golden at_full_size_too -- --ignored --nocapture
+
+listen: $(EARS)/ready $(OFFICIAL)/ready ## speak 198 held-out sentences, let Whisper judge, compare with the official package; LISTEN="--limit 20 --voice rms" for less
+	cargo build --release --locked
+	$(EARS)/bin/python tools/listen.py --official $(LISTEN)
+
+$(OFFICIAL)/ready: tests/golden/requirements.txt
+$(EARS)/ready: tools/requirements-ears.txt
+target/python/%/ready:
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/pip install --disable-pip-version-check -r $<
+	touch $@
