@@ -5,7 +5,7 @@ use super::simd::Threads;
 use super::stack::{self, Kv};
 use crate::config::Config;
 use crate::error::Result;
-use crate::frame::{Frame, GROUPS};
+use crate::frame::Frame;
 use crate::weights::{Linear, Weights};
 
 pub struct Predictor<'a> {
@@ -32,7 +32,7 @@ impl Predictor<'_> {
         let mut row = vec![0.0; hidden.len()];
         self.weights.talker.codec_embedding.read_row(frame[0].into(), &mut row);
         input.extend_from_slice(&row);
-        for group in 1..GROUPS {
+        for (group, (head, embedding)) in (1..).zip(w.heads.iter().zip(&w.embeddings)) {
             let mut x = match &w.projection {
                 None => input.clone(),
                 Some(Linear { weight, bias }) => {
@@ -44,9 +44,9 @@ impl Predictor<'_> {
             stack::forward(self.threads, config, &w.stack, None, kv, &mut x);
             let mut logits = vec![0.0; self.config.codes];
             let last = &x[x.len() - config.hidden..];
-            ops::linear(self.threads, &w.heads[group - 1], None, last, &mut logits);
+            ops::linear(self.threads, head, None, last, &mut logits);
             frame[group] = choose(group, &logits)?;
-            w.embeddings[group - 1].read_row(frame[group].into(), &mut row);
+            embedding.read_row(frame[group].into(), &mut row);
             input.clone_from(&row);
         }
         Ok(())
