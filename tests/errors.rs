@@ -827,7 +827,11 @@ fn codes_that_no_codebook_has() {
         ),
         (
             npy("<i8", "False", "(4611686018427387904, 16)", &zeros),
-            "FILE: has 128 bytes behind its header; shape [4611686018427387904, 16] of i8 says otherwise",
+            "FILE: has shape (4611686018427387904, 16), which no file can hold",
+        ),
+        (
+            npy("<i8", "False", "(576460752303423488, 16)", &zeros),
+            "FILE: has 128 bytes behind its header; shape [576460752303423488, 16] of i8 says otherwise",
         ),
         (
             npy("<u2", "False", "(1, 16)", &zeros[..33]),

@@ -170,6 +170,9 @@ pub fn read_codes(path: &Path) -> Result<Vec<Frame>> {
     if path.extension().and_then(|e| e.to_str()) == Some("json") {
         return serde_json::from_slice(&bytes).map_err(|e| refuse(format!("expected [[16 codes]...]: {e}")));
     }
+    if let Some(shape) = overlong_shape(&bytes) {
+        return Err(refuse(format!("has shape ({shape}), which no file can hold")));
+    }
     let mut data = &bytes[..];
     let header = npyz::NpyHeader::from_reader(&mut data).map_err(|e| refuse(format!("not a .npy file: {e}")))?;
     let shape = header.shape().to_vec();
@@ -205,6 +208,15 @@ pub fn read_codes(path: &Path) -> Result<Vec<Frame>> {
     let code = |n: &i64| u16::try_from(*n).map_err(|_| refuse(format!("holds code {n}")));
     let codes = numbers.iter().map(code).collect::<Result<Vec<u16>>>()?;
     Ok(codes.as_chunks::<GROUPS>().0.to_vec())
+}
+
+/// A shape whose numbers are too many to count: `npyz` multiplies it without a look, which can be a panic.
+fn overlong_shape(npy: &[u8]) -> Option<String> {
+    let header = String::from_utf8_lossy(&npy[..npy.len().min(1 << 12)]);
+    let (shape, _) = header.split_once("shape")?.1.split_once('(')?.1.split_once(')')?;
+    let lengths = shape.split(',').filter_map(|n| n.trim().parse::<u64>().ok());
+    let fits = lengths.map(Some).reduce(|a, b| a?.checked_mul(b?)).is_none_or(|count| count.is_some());
+    (!fits).then(|| shape.to_owned())
 }
 
 /// Chunk widths: frames decoded at once, in order; the last repeats.
