@@ -49,6 +49,8 @@ pub struct Speech {
     slot: Slot,
     codec: Option<CodecSlot>,
     text: TextFeed,
+    /// The prompt, from when its text is there until it is prefilled.
+    ready: Option<Prefill>,
     /// Ids that trail the prompt: `None` until it is prefilled.
     trailing: Option<Trailing>,
     forced: Option<VecDeque<Frame>>,
@@ -84,19 +86,6 @@ struct Trailing {
     /// The next body id, counted with the role.
     next: usize,
     eos_used: bool,
-}
-
-/// Refuses a prompt that leaves no position for a frame.
-fn check_positions(prefill: &Prefill, layout: Layout, max: usize) -> Result<()> {
-    let positions = prefill.positions.len();
-    if positions < max {
-        return Ok(());
-    }
-    let mend = match layout {
-        Layout::Whole => "Speak it in parts, or in the streaming layout",
-        Layout::Streaming => "Shorten the instruction or the reference",
-    };
-    Err(Error::request("text", format!("makes a prompt of {positions} positions; this model has {max} in all. {mend}")))
 }
 
 impl TextFeed {
@@ -187,9 +176,7 @@ impl Speech {
                 feed.live = Some(LiveTokenizer::new(tokenizer, "assistant\n", request.regex, request.special_tokens));
             }
         }
-        if let Some(prefill) = template.prefill(feed.so_far()) {
-            check_positions(&prefill, template.layout(), config.max_positions)?;
-        }
+        let ready = template.prefill(feed.so_far())?;
         ids.text.extend(tail); // `ids` puts what has come before it
         let sampling = request.sampling.settle(&config.sampling)?;
         request.randomness.check()?;
@@ -200,6 +187,7 @@ impl Speech {
             slot,
             codec: None,
             text: feed,
+            ready,
             trailing: None,
             forced: None,
             last: None,
@@ -274,12 +262,14 @@ impl Speech {
 
     fn prefill(&mut self) -> Result<()> {
         let prefill = loop {
-            match self.template.prefill(self.text.so_far()) {
+            match self.ready.take() {
                 Some(prefill) => break prefill,
-                None => self.text.arrive()?,
+                None => {
+                    self.text.arrive()?;
+                    self.ready = self.template.prefill(self.text.so_far())?;
+                }
             }
         };
-        check_positions(&prefill, self.template.layout(), self.reference.model.config.max_positions)?;
         self.positions = prefill.positions.len();
         self.reference.prefill(&mut self.slot, &prefill.positions);
         self.trailing = Some(Trailing {

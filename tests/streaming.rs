@@ -60,10 +60,9 @@ fn any_cutting_of_the_same_frames_gives_the_same_bits() {
     }
 }
 
-#[cfg(feature = "demo")]
 #[test]
 fn the_demo_voice_has_no_chunk_borders_either() {
-    let model = Model::open(&ModelSource::Demo).unwrap();
+    let model = Model::open(&ModelSource::Folder(concat!(env!("CARGO_MANIFEST_DIR"), "/models/demo").into())).unwrap();
     let reference = Reference::new(model, None).unwrap();
     let frames = frames(40, reference.model.config.codes, 3);
     let whole = decode(&reference, &frames, |_| frames.len());

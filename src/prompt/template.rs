@@ -17,6 +17,7 @@ pub const REFERENCE_TAIL_IDS: usize = 2;
 /// A request settled against a model: everything of the prompt but the text.
 pub struct Template {
     layout: Layout,
+    max_positions: usize,
     controls: Controls,
     instruct: Vec<u32>,
     /// The codec row: tags, speaker, pad.
@@ -79,6 +80,7 @@ impl Template {
         };
         Ok(Template {
             layout: layout_of(config, request),
+            max_positions: config.max_positions,
             controls: Controls {
                 tts_pad: config.text_controls.tts_pad,
                 tts_bos: config.text_controls.tts_bos,
@@ -97,8 +99,23 @@ impl Template {
         self.layout
     }
 
-    /// The prompt, or `None` while its layout needs text that has not arrived.
-    pub fn prefill(&self, text: TextSoFar) -> Option<Prefill> {
+    /// The prompt, or `None` while its layout needs text that has not arrived. A prompt that leaves no position for a
+    /// frame is an error.
+    pub fn prefill(&self, text: TextSoFar) -> Result<Option<Prefill>> {
+        let Some(prefill) = self.lay_out(text) else { return Ok(None) };
+        let (positions, max) = (prefill.positions.len(), self.max_positions);
+        if positions < max {
+            return Ok(Some(prefill));
+        }
+        let mend = match self.layout {
+            Layout::Whole => "Speak it in parts, or in the streaming layout",
+            Layout::Streaming => "Shorten the instruction or the reference",
+        };
+        let what = format!("makes a prompt of {positions} positions; this model has {max} in all. {mend}");
+        Err(Error::request("text", what))
+    }
+
+    fn lay_out(&self, text: TextSoFar) -> Option<Prefill> {
         if !text.ended && (self.layout == Layout::Whole || text.ids.len() < ROLE_IDS) {
             return None;
         }
