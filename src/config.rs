@@ -177,7 +177,11 @@ fn known<T: PartialEq + std::fmt::Debug>(field: &str, found: &T, expected: &T) -
 
 fn positive(field: &str, value: usize) -> Checked<usize> {
     // No published dimension comes near 2^20; a corrupt one must not become an allocation.
-    if (1..1 << 20).contains(&value) { Ok(value) } else { Err(format!("{field} is {value}; expected 1 to 1048575")) }
+    at_most(field, value, (1 << 20) - 1)
+}
+
+fn at_most(field: &str, value: usize, most: usize) -> Checked<usize> {
+    if (1..=most).contains(&value) { Ok(value) } else { Err(format!("{field} is {value}; expected 1 to {most}")) }
 }
 
 #[derive(Deserialize)]
@@ -334,11 +338,12 @@ impl MainJson {
         if let Some(scaling) = &predictor.rope_scaling {
             return Err(format!("code_predictor_config.rope_scaling is {scaling}; only null is known"));
         }
-        // M-RoPE's sections do nothing here: its three position rows are always equal (spec 3.2).
+        // M-RoPE's sections do nothing here: its three position rows are always equal (MODEL.md 4).
         if let Some(kind) = talker.rope_scaling.as_ref().and_then(|r| r.rope_type.as_ref().or(r.r#type.as_ref())) {
             known("talker_config.rope_scaling.rope_type", &kind.as_str(), &"default")?;
         }
-        let codes = positive("code_predictor_config.vocab_size", predictor.vocab_size)?;
+        // A code, and a control among the talker's tokens, is held in 16 bits.
+        let codes = at_most("code_predictor_config.vocab_size", predictor.vocab_size, (1 << 16) - 1024)?;
         let vocab = positive("talker_config.vocab_size", talker.vocab_size)?;
         // Upstream suppresses the last 1024 ids, which are the controls, whatever the size.
         if vocab != codes + 1024 {
@@ -374,7 +379,9 @@ impl MainJson {
                     return Err(format!("talker_config.spk_is_dialect.{name} is true; expected false or a name"));
                 }
             };
-            speakers.insert(name.to_lowercase(), Speaker { id, dialect });
+            if speakers.insert(name.to_lowercase(), Speaker { id, dialect }).is_some() {
+                return Err(format!("talker_config.spk_id: {name} stands there twice, but for its case"));
+            }
         }
         Ok(Config {
             kind: match self.tts_model_type.as_str() {
@@ -447,6 +454,9 @@ impl CodecJson {
         known("output_sample_rate", &self.output_sample_rate, &SAMPLE_RATE)?;
         known("decode_upsample_rate", &self.decode_upsample_rate, &SAMPLES_PER_FRAME)?;
         known("decoder_config.num_quantizers", &decoder.num_quantizers, &GROUPS)?;
+        if decoder.upsampling_ratios.is_empty() || decoder.upsample_rates.is_empty() {
+            return Err("decoder_config: upsampling_ratios or upsample_rates is empty; expected one at least".into());
+        }
         let rates = decoder.upsampling_ratios.iter().chain(&decoder.upsample_rates);
         let product = rates.fold(1, |product: usize, &rate| product.saturating_mul(rate));
         known("decoder_config: product of upsampling_ratios and upsample_rates", &product, &SAMPLES_PER_FRAME)?;
@@ -469,7 +479,8 @@ impl CodecJson {
             codebook_dim: positive("decoder_config.codebook_dim", decoder.codebook_dim)?,
             codebook_size: positive("decoder_config.codebook_size", decoder.codebook_size)?,
             transformer: stack.check("decoder_config")?,
-            sliding_window: positive("decoder_config.sliding_window", decoder.sliding_window)?,
+            // Every stream keeps this many positions; published is 72.
+            sliding_window: at_most("decoder_config.sliding_window", decoder.sliding_window, 4096)?,
             decoder_dim: positive("decoder_config.decoder_dim", decoder.decoder_dim)?,
             upsample_rates: decoder.upsample_rates.clone(),
             upsampling_ratios: decoder.upsampling_ratios.clone(),

@@ -20,7 +20,7 @@
 //! # #[cfg(not(feature = "demo"))] fn main() {}
 //! ```
 //!
-//! The modules, from the ground up: [`error`], [`frame`]; [`source`], [`config`], [`request`], `weights`; `prompt`, `state`,
+//! The modules, from the ground up: [`error`], [`frame`]; [`source`], [`request`], [`config`], `weights`; `prompt`, `state`,
 //! [`model`]; [`cpu`]; [`speech`], [`trace`]. Imports go downwards only.
 #![deny(unsafe_code)]
 #![warn(missing_docs)]

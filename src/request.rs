@@ -13,6 +13,18 @@ pub enum Layout {
     Whole,
 }
 
+impl std::str::FromStr for Layout {
+    type Err = Error;
+    /// "streaming" or "whole".
+    fn from_str(name: &str) -> Result<Layout> {
+        match name {
+            "streaming" => Ok(Layout::Streaming),
+            "whole" => Ok(Layout::Whole),
+            other => Err(Error::request("layout", format!("is {other:?}; known are streaming, whole"))),
+        }
+    }
+}
+
 /// Who speaks.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub enum Voice {
@@ -31,19 +43,19 @@ pub struct VoicePrompt {
     /// The speaker encoder's vector, as long as the talker is wide.
     pub speaker_vector: Vec<f32>,
     /// The recording's frames and its words, for an in-context clone; without them the vector alone speaks.
-    pub reference: Option<Reference>,
+    pub reference: Option<ReferenceSpeech>,
 }
 
 /// A recording as frames, with what is said in it.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Reference {
+pub struct ReferenceSpeech {
     /// The recording through the codec's encoder, 80 ms a frame.
     pub frames: Vec<Frame>,
     /// The words that are said in it.
     pub transcript: String,
 }
 
-/// Which of the two pre-tokeniser regexes cuts the text (spec 2.1).
+/// Which of the two pre-tokeniser regexes cuts the text (MODEL.md 2).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Regex {
     /// What the official package uses for a hub id.
@@ -104,23 +116,18 @@ impl SamplingOptions {
 
     /// Checks what is said here; the error names the field.
     pub fn check(&self) -> Result<()> {
-        let finite_above = |field: &'static str, value: Option<f32>, floor: f32| match value {
-            Some(v) if !(v > floor && v.is_finite()) => {
-                Err(Error::request(field, format!("is {v}; expected a finite number above {floor}")))
+        let within = |field: &'static str, value: Option<f32>, least: f32, most: f32| match value {
+            Some(v) if !(v >= least && v <= most) => {
+                Err(Error::request(field, format!("is {v}; expected {least} to {most}")))
             }
             _ => Ok(()),
         };
-        finite_above("temperature", self.temperature, 0.0)?;
-        finite_above("subtalker_temperature", self.subtalker_temperature, 0.0)?;
-        finite_above("repetition_penalty", self.repetition_penalty, 0.0)?;
-        for (field, value) in [("top_p", self.top_p), ("subtalker_top_p", self.subtalker_top_p)] {
-            match value {
-                Some(p) if !(p > 0.0 && p <= 1.0) => {
-                    return Err(Error::request(field, format!("is {p}; expected above 0, at most 1")));
-                }
-                _ => {}
-            }
-        }
+        // Scores are divided by a temperature and must stay finite; they are in the hundreds at most.
+        within("temperature", self.temperature, 1e-5, 1e5)?;
+        within("subtalker_temperature", self.subtalker_temperature, 1e-5, 1e5)?;
+        within("repetition_penalty", self.repetition_penalty, 1e-5, 1e5)?;
+        within("top_p", self.top_p, 0.0, 1.0)?;
+        within("subtalker_top_p", self.subtalker_top_p, 0.0, 1.0)?;
         match self.max_new_tokens {
             Some(n) if n < 2 => Err(Error::request("max_new_tokens", format!("is {n}; expected at least 2 (a frame)"))),
             _ => Ok(()),

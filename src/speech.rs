@@ -33,6 +33,17 @@ pub enum End {
     Forced,
 }
 
+impl End {
+    /// "eos", "length" or "forced".
+    pub fn name(self) -> &'static str {
+        match self {
+            End::Eos => "eos",
+            End::Length => "length",
+            End::Forced => "forced",
+        }
+    }
+}
+
 /// A frame with how near each of its choices was to another.
 #[derive(Clone, Copy, Debug)]
 pub struct Chosen {
@@ -57,6 +68,7 @@ pub struct Speech {
     /// The frame to feed back before the next step.
     last: Option<Frame>,
     end: Option<End>,
+    failed: bool,
     ids: PromptIds,
     positions: usize,
 }
@@ -192,6 +204,7 @@ impl Speech {
             forced: None,
             last: None,
             end: None,
+            failed: false,
             ids,
             positions: 0,
         })
@@ -199,7 +212,7 @@ impl Speech {
 
     /// Feeds these frames back instead of the chosen ones, and ends with them: for conformance runs.
     pub fn force(&mut self, frames: Vec<Frame>) -> Result<()> {
-        crate::prompt::template::check_codes("forced_frames", &frames, self.reference.model.config.codes)?;
+        crate::frame::check_codes("forced_frames", &frames, self.reference.model.config.codes)?;
         self.forced = Some(frames.into());
         Ok(())
     }
@@ -222,10 +235,28 @@ impl Speech {
         self.slot.recording.as_ref()
     }
 
-    /// The next frame's choices; `None` once the utterance has ended. The first call prefills the prompt.
+    /// The next frame's choices; `None` once the utterance has ended. The first call prefills the prompt. After an
+    /// error the utterance is over: every later call is an error, too.
     pub fn next_frame(&mut self) -> Result<Option<Chosen>> {
+        self.check_failed()?;
+        let result = self.advance();
+        self.failed = result.is_err();
+        result
+    }
+
+    fn check_failed(&self) -> Result<()> {
+        match self.failed {
+            true => Err(Error::compute("next_frame", "this utterance failed before; begin another")),
+            false => Ok(()),
+        }
+    }
+
+    fn advance(&mut self) -> Result<Option<Chosen>> {
         if self.end.is_some() {
             return Ok(None);
+        }
+        if self.trailing.is_none() {
+            self.prefill()?;
         }
         let forced = match &mut self.forced {
             None => None,
@@ -237,27 +268,19 @@ impl Speech {
                 }
             },
         };
-        match self.last.take() {
-            None => self.prefill()?,
-            Some(frame) => {
-                let text = self.next_text()?;
-                self.reference.feed(&mut self.slot, &frame, text);
-            }
+        if let Some(frame) = self.last.take() {
+            let text = self.next_text()?;
+            self.reference.feed(&mut self.slot, &frame, text);
         }
         match self.reference.step(&mut self.slot, forced.as_ref())? {
             Step::Frame { chosen, margins } => {
                 self.last = Some(forced.unwrap_or(chosen));
-                Ok(Some(Chosen { frame: chosen, margins }))
+                return Ok(Some(Chosen { frame: chosen, margins }));
             }
-            Step::Eos => {
-                self.end = Some(End::Eos);
-                Ok(None)
-            }
-            Step::Length => {
-                self.end = Some(End::Length);
-                Ok(None)
-            }
+            Step::Eos => self.end = Some(End::Eos),
+            Step::Length => self.end = Some(End::Length),
         }
+        Ok(None)
     }
 
     fn prefill(&mut self) -> Result<()> {
@@ -301,15 +324,15 @@ impl Speech {
     /// The samples of these frames, which follow those of the last call. An in-context clone's codec has heard its
     /// reference first, so that the first sample is right and none of the reference is given out.
     pub fn decode(&mut self, frames: &[Frame]) -> Result<Vec<f32>> {
-        if self.codec.is_none() {
-            let mut slot = self.reference.codec_slot();
-            self.reference.decode(&mut slot, self.template.reference_frames())?;
-            self.codec = Some(slot);
-        }
-        match &mut self.codec {
-            Some(slot) => self.reference.decode(slot, frames),
-            None => Ok(Vec::new()),
-        }
+        let slot = match &mut self.codec {
+            Some(slot) => slot,
+            None => {
+                let mut slot = self.reference.codec_slot();
+                self.reference.decode(&mut slot, self.template.reference_frames())?;
+                self.codec.insert(slot)
+            }
+        };
+        self.reference.decode(slot, frames)
     }
 
     /// How the utterance ended; `None` while it goes on.
@@ -334,6 +357,7 @@ impl Speech {
 
     /// The ids of the templated strings. Lets text that has not arrived arrive.
     pub fn ids(&mut self) -> Result<PromptIds> {
+        self.check_failed()?;
         while !self.text.ended() {
             self.text.arrive()?;
         }
@@ -341,5 +365,62 @@ impl Speech {
         debug_assert_eq!(ids.text.len(), TAIL_IDS);
         ids.text.splice(0..0, self.text.ids.iter().copied());
         Ok(ids)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! Would catch: live text that is taken before it is needed, or that gets lost; an utterance that goes on after an
+    //! error as if nothing had been.
+    use super::*;
+    use crate::model::Model;
+    use crate::request::{Randomness, SamplingOptions};
+    use crate::source::ModelSource;
+
+    fn speech(text: Text, request: Request) -> Speech {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/models/demo");
+        let model = Model::open(&ModelSource::Folder(folder.into())).unwrap();
+        let reference = Arc::new(Reference::new(model, Some(1)).unwrap());
+        let voice = Voice::Preset("slt".into());
+        Speech::new(reference, text, &Request { voice, layout: Some(Layout::Streaming), ..request }).unwrap()
+    }
+
+    #[test]
+    fn a_piece_waits_until_it_is_needed() {
+        let pieces =
+            "one two three four five six seven eight nine ten".split_inclusive(' ').map(String::from).collect();
+        let mut speech = speech(Text::Pieces(pieces), Request::default());
+        assert!(speech.next_frame().unwrap().is_some());
+        assert!(speech.text.pieces.len() >= 7, "{} pieces wait", speech.text.pieces.len());
+    }
+
+    #[test]
+    fn text_that_fails_to_arrive_ends_the_utterance() {
+        // More in one stretch than the tokenizer takes.
+        let pieces = vec!["Hello there. ".into(), "a".repeat((1 << 20) + 10), " and more words.".into()];
+        let mut speech = speech(Text::Pieces(pieces), Request::default());
+        let error = loop {
+            match speech.next_frame() {
+                Ok(chosen) => assert!(chosen.is_some(), "it ended as if all had been said"),
+                Err(error) => break error.to_string(),
+            }
+        };
+        assert!(error.starts_with("text: "), "{error}");
+        for _ in 0..2 {
+            let again = speech.next_frame().unwrap_err().to_string();
+            assert_eq!(again, "next_frame: this utterance failed before; begin another");
+        }
+        assert!(speech.ids().is_err());
+    }
+
+    #[test]
+    fn draws_that_run_out_end_the_utterance() {
+        let sampling = SamplingOptions { do_sample: Some(true), subtalker_dosample: Some(true), ..Default::default() };
+        let randomness = Randomness::Uniforms(vec![0.5; 3]);
+        let mut speech = speech(Text::Whole("Hello.".into()), Request { sampling, randomness, ..Default::default() });
+        assert!(speech.next_frame().unwrap_err().to_string().starts_with("uniforms: "));
+        let positions = speech.slot.positions();
+        assert!(speech.next_frame().is_err());
+        assert_eq!(speech.slot.positions(), positions, "the talker went on");
     }
 }

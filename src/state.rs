@@ -1,4 +1,4 @@
-//! The table of all that the codec keeps between frames, for one slot: (name, offset, floats) over one zeroed
+//! The table of all that the codec keeps between frames, for one slot: each an offset and a size in one zeroed
 //! block, and one counter. Only arithmetic: a backend lays it over its memory. Zero means fresh, reset is one
 //! fill, a snapshot is one copy. The talker's KV is kept apart: it grows and never needs zeroing.
 
@@ -8,7 +8,6 @@ use crate::weights::{DILATIONS, PRE_TAPS, TAPS};
 /// A row block of the state: `columns` past values of each of `channels` channels, newest last.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row {
-    pub name: String,
     /// In floats, from the block's start.
     pub offset: usize,
     pub channels: usize,
@@ -44,8 +43,8 @@ pub struct BlockState {
 impl CodecState {
     pub fn new(config: &CodecConfig) -> CodecState {
         let mut floats = 0;
-        let mut row = |name: String, channels: usize, columns: usize| {
-            let row = Row { name, offset: floats, channels, columns };
+        let mut row = |channels: usize, columns: usize| {
+            let row = Row { offset: floats, channels, columns };
             floats += channels * columns;
             row
         };
@@ -53,22 +52,63 @@ impl CodecState {
         // A position attends to itself and to this many before it.
         let past = config.sliding_window - 1;
         let kv_width = transformer.kv_heads * transformer.head_dim;
-        let pre_conv = row("pre_conv".into(), config.codebook_dim, PRE_TAPS - 1);
-        let keys = (0..transformer.layers).map(|i| row(format!("layers.{i}.keys"), kv_width, past)).collect();
-        let values = (0..transformer.layers).map(|i| row(format!("layers.{i}.values"), kv_width, past)).collect();
-        let depthwise = (0..config.upsampling_ratios.len())
-            .map(|i| row(format!("upsample.{i}.depthwise"), config.latent_dim, TAPS - 1))
-            .collect();
-        let decoder_in = row("decoder_in".into(), config.latent_dim, TAPS - 1);
+        let pre_conv = row(config.codebook_dim, PRE_TAPS - 1);
+        let keys = (0..transformer.layers).map(|_| row(kv_width, past)).collect();
+        let values = (0..transformer.layers).map(|_| row(kv_width, past)).collect();
+        let depthwise = (0..config.upsampling_ratios.len()).map(|_| row(config.latent_dim, TAPS - 1)).collect();
+        let decoder_in = row(config.latent_dim, TAPS - 1);
         let mut channels = config.decoder_dim;
         let mut blocks = Vec::new();
-        for i in 0..config.upsample_rates.len() {
-            let upsample = row(format!("blocks.{i}.upsample"), channels, 1);
+        for _ in &config.upsample_rates {
+            let upsample = row(channels, 1);
             channels /= 2;
-            let unit = |(j, d): (usize, usize)| row(format!("blocks.{i}.units.{j}"), channels, (TAPS - 1) * d);
-            blocks.push(BlockState { upsample, units: DILATIONS.into_iter().enumerate().map(unit).collect() });
+            let unit = |d| row(channels, (TAPS - 1) * d);
+            blocks.push(BlockState { upsample, units: DILATIONS.into_iter().map(unit).collect() });
         }
-        let decoder_out = row("decoder_out".into(), channels, TAPS - 1);
+        let decoder_out = row(channels, TAPS - 1);
         CodecState { pre_conv, keys, values, depthwise, decoder_in, blocks, decoder_out, floats }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! Would catch: a row that is missing, twice, too short or over another.
+    use super::*;
+    use crate::config::StackConfig;
+
+    #[test]
+    fn published_sizes_are_those_of_the_table_in_model_md() {
+        let transformer = StackConfig {
+            hidden: 512,
+            intermediate: 1024,
+            layers: 8,
+            heads: 16,
+            kv_heads: 16,
+            head_dim: 64,
+            rms_eps: 1e-5,
+            rope_theta: 1e4,
+        };
+        let state = CodecState::new(&CodecConfig {
+            latent_dim: 1024,
+            codebook_dim: 512,
+            codebook_size: 2048,
+            transformer,
+            sliding_window: 72,
+            decoder_dim: 1536,
+            upsample_rates: vec![8, 5, 4, 3],
+            upsampling_ratios: vec![2, 2],
+        });
+        let floats = |rows: &[&Row]| rows.iter().map(|r| r.range().len()).sum::<usize>();
+        let all = |rows: &[Row]| floats(&rows.iter().collect::<Vec<_>>());
+        let upsamples: Vec<&Row> = state.blocks.iter().map(|b| &b.upsample).collect();
+        let units: usize = state.blocks.iter().map(|b| all(&b.units)).sum();
+        assert_eq!(floats(&[&state.pre_conv]), 1_024);
+        assert_eq!(all(&state.keys) + all(&state.values), 1_163_264);
+        assert_eq!(all(&state.depthwise), 12_288);
+        assert_eq!(floats(&[&state.decoder_in]), 6_144);
+        assert_eq!(floats(&upsamples), 2_880);
+        assert_eq!(units, 112_320);
+        assert_eq!(floats(&[&state.decoder_out]), 576);
+        assert_eq!(state.floats, 1_298_496, "nothing besides, nothing over another");
     }
 }

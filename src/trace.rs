@@ -4,9 +4,7 @@
 use crate::cpu::{Recording, Reference};
 use crate::error::{Error, Result};
 use crate::frame::{Frame, GROUPS, SAMPLES_PER_FRAME};
-use crate::request::{
-    Layout, Randomness, Reference as VoiceReference, Regex, Request, SamplingOptions, Voice, VoicePrompt,
-};
+use crate::request::{Randomness, ReferenceSpeech, Regex, Request, SamplingOptions, Voice, VoicePrompt};
 use crate::speech::{End, Speech, Text};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -152,7 +150,7 @@ impl TraceRequest {
         let reference = match (&self.ref_codes, &self.ref_text) {
             (None, None) => None,
             (Some(frames), Some(transcript)) => {
-                Some(VoiceReference { frames: frames.clone(), transcript: transcript.clone() })
+                Some(ReferenceSpeech { frames: frames.clone(), transcript: transcript.clone() })
             }
             _ => return Err(Error::request("ref_codes", "ref_codes and ref_text go together")),
         };
@@ -172,7 +170,7 @@ impl TraceRequest {
         let request = Request {
             voice,
             language: self.language.clone(),
-            layout: self.layout.as_deref().map(parse_layout).transpose()?,
+            layout: self.layout.as_deref().map(str::parse).transpose()?,
             instruct: self.instruct.clone(),
             sampling,
             randomness: match (self.seed, &self.uniforms) {
@@ -188,15 +186,6 @@ impl TraceRequest {
             special_tokens: self.special_tokens,
         };
         Ok((text, request))
-    }
-}
-
-/// "streaming" or "whole".
-pub fn parse_layout(name: &str) -> Result<Layout> {
-    match name {
-        "streaming" => Ok(Layout::Streaming),
-        "whole" => Ok(Layout::Whole),
-        other => Err(Error::request("layout", format!("is {other:?}; known are streaming, whole"))),
     }
 }
 
@@ -232,13 +221,7 @@ pub fn run(reference: &Arc<Reference>, request: &TraceRequest, onto: Option<&Tra
             sum: embeds.iter().map(|&x| f64::from(x)).sum(),
             sumsq: embeds.iter().map(|&x| f64::from(x) * f64::from(x)).sum(),
         },
-        end: match speech.end() {
-            Some(End::Eos) => "eos",
-            Some(End::Length) => "length",
-            Some(End::Forced) => "forced",
-            None => "not ended",
-        }
-        .to_owned(),
+        end: speech.end().map_or("not ended", End::name).to_owned(),
         margins,
         samples: frames.len() * SAMPLES_PER_FRAME,
         device: "cpu".to_owned(),
@@ -276,7 +259,7 @@ pub struct Comparison {
     pub other: Vec<String>,
 }
 
-/// A margin under this is a near-tie between two runs in f32 (trace.md, "Comparing").
+/// A margin under this is a near-tie between two runs in f32, whose scores differ by some 1e-6.
 pub const NEAR_TIE: f32 = 1e-4;
 
 impl Comparison {

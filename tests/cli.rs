@@ -171,6 +171,16 @@ fn sound_on_standard_output() {
     let ran = done(&["say", TEXT, "--voice", "slt", "-o", "-"]);
     assert_eq!(wav_sizes(&ran.out, 1, 16), (u32::MAX, u32::MAX), "until the end");
     assert!(ran.out[44..] == *wav_data(&file));
+    // A name behind which a pipe stands, whose header cannot be written again.
+    let named = done(&["say", TEXT, "--voice", "slt", "-o", "/dev/stdout"]);
+    assert!(named.out == ran.out);
+}
+
+#[test]
+fn text_may_begin_with_a_minus() {
+    let folder = Folder::new();
+    assert!(folder.say(&["-5 degrees."]) != folder.say(&["5 degrees."]));
+    assert!(folder.say(&["--voice", "slt", "-5 degrees."]) == folder.say(&["-5 degrees.", "--voice", "slt"]));
 }
 
 #[test]
@@ -228,7 +238,9 @@ fn inspect_says_what_is_there() {
     ] {
         assert!(plain.lines().any(|l| l == line), "{line:?} is not in\n{plain}");
     }
-    assert!(plain.contains("do_sample false, temperature 0.6, top_k 50"), "{plain}");
+    for setting in ["sampling   do_sample false,", " temperature 0.6,", " top_k 50,"] {
+        assert!(plain.contains(setting), "{setting:?} is not in\n{plain}");
+    }
 
     let said = json_of(&done(&["inspect", "--json"]).out);
     assert_eq!((&said["kind"], &said["size"]), (&json!("CustomVoice"), &json!("0b6")));

@@ -6,7 +6,7 @@ mod run;
 use qwentts::cpu::Reference;
 use qwentts::frame::Frame;
 use qwentts::model::Model;
-use qwentts::request::{Layout, Randomness, Reference as Recording, Request, SamplingOptions, Voice, VoicePrompt};
+use qwentts::request::{Layout, Randomness, ReferenceSpeech, Request, SamplingOptions, Voice, VoicePrompt};
 use qwentts::source::ModelSource;
 use qwentts::speech::{Speech, Text};
 use qwentts::trace::{self, TraceRequest};
@@ -367,6 +367,12 @@ fn config_values_that_nobody_knows() {
         (talker("use_sliding_window"), json!(true), "talker_config.use_sliding_window is true; only false is known"),
         (talker("num_code_groups"), json!(32), "talker_config.num_code_groups is 32; only 16 is known"),
         (predictor("num_code_groups"), json!(8), "code_predictor_config.num_code_groups is 8; only 16 is known"),
+        (predictor("vocab_size"), json!(64513), "code_predictor_config.vocab_size is 64513; expected 1 to 64512"),
+        (
+            talker("spk_id"),
+            json!({"slt": 456, "Slt": 457}),
+            "talker_config.spk_id: slt stands there twice, but for its case",
+        ),
         (talker("vocab_size"), json!(1281), "talker_config.vocab_size is 1281; expected 256 codes + 1024 controls"),
         (predictor("vocab_size"), json!(2048), "talker_config.vocab_size is 1280; expected 2048 codes + 1024 controls"),
         (
@@ -429,9 +435,15 @@ fn codec_config_values_that_nobody_knows() {
         ("/decode_upsample_rate".into(), json!(960), "decode_upsample_rate is 960; only 1920 is known"),
         (decoder("num_quantizers"), json!(32), "decoder_config.num_quantizers is 32; only 16 is known"),
         (decoder("hidden_act"), json!("relu"), r#"decoder_config.hidden_act is "relu"; only "silu" is known"#),
+        (
+            decoder("upsampling_ratios"),
+            json!([]),
+            "decoder_config: upsampling_ratios or upsample_rates is empty; expected one at least",
+        ),
+        (decoder("sliding_window"), json!(1048575), "decoder_config.sliding_window is 1048575; expected 1 to 4096"),
         (decoder("codebook_dim"), json!(127), "decoder_config.codebook_dim is 127; expected an even number"),
         (decoder("decoder_dim"), json!(250), "decoder_config.decoder_dim is 250; expected a multiple of 16"),
-        (decoder("sliding_window"), json!(0), "decoder_config.sliding_window is 0; expected 1 to 1048575"),
+        (decoder("sliding_window"), json!(0), "decoder_config.sliding_window is 0; expected 1 to 4096"),
         (
             decoder("upsample_rates"),
             json!([8, 5, 4, 2]),
@@ -485,12 +497,12 @@ fn generation_config_may_be_absent_but_not_wrong() {
     let sampling = Folder::new().without(file).open().config.sampling.clone();
     assert_eq!(sampling, SamplingOptions::default());
     for (field, value, words) in [
-        ("temperature", json!(0), "temperature: is 0; expected a finite number above 0"),
-        ("temperature", json!(-1), "temperature: is -1; expected a finite number above 0"),
-        ("subtalker_temperature", json!(-0.5), "subtalker_temperature: is -0.5; expected a finite number above 0"),
-        ("top_p", json!(2), "top_p: is 2; expected above 0, at most 1"),
-        ("subtalker_top_p", json!(0), "subtalker_top_p: is 0; expected above 0, at most 1"),
-        ("repetition_penalty", json!(0), "repetition_penalty: is 0; expected a finite number above 0"),
+        ("temperature", json!(0), "temperature: is 0; expected 0.00001 to 100000"),
+        ("temperature", json!(-1), "temperature: is -1; expected 0.00001 to 100000"),
+        ("subtalker_temperature", json!(-0.5), "subtalker_temperature: is -0.5; expected 0.00001 to 100000"),
+        ("top_p", json!(2), "top_p: is 2; expected 0 to 1"),
+        ("subtalker_top_p", json!(-1), "subtalker_top_p: is -1; expected 0 to 1"),
+        ("repetition_penalty", json!(0), "repetition_penalty: is 0; expected 0.00001 to 100000"),
         ("max_new_tokens", json!(1), "max_new_tokens: is 1; expected at least 2 (a frame)"),
     ] {
         Folder::new().set(file, &format!("/{field}"), value).says(file, words);
@@ -640,7 +652,7 @@ fn what_a_base_model_cannot_take() {
     let error = fails(Request { instruct: Some("Whisper.".into()), ..clone(right.clone(), None) });
     assert_eq!(error, "instruct: a Base model takes no instruction");
 
-    let recording = |frames, transcript: &str| Some(Recording { frames, transcript: transcript.into() });
+    let recording = |frames, transcript: &str| Some(ReferenceSpeech { frames, transcript: transcript.into() });
     let mut frame = [0; 16];
     frame[7] = 256;
     let error = fails(clone(right.clone(), recording(vec![[0; 16], frame], "Hi.")));
@@ -661,9 +673,13 @@ fn sampling_that_cannot_be() {
     let reference = reference();
     for (request, words) in [
         (r#"{"text":"a","max_new_tokens":1}"#, "max_new_tokens: is 1; expected at least 2 (a frame)"),
-        (r#"{"text":"a","temperature":0}"#, "temperature: is 0; expected a finite number above 0"),
-        (r#"{"text":"a","top_p":1.5}"#, "top_p: is 1.5; expected above 0, at most 1"),
-        (r#"{"text":"a","repetition_penalty":-2}"#, "repetition_penalty: is -2; expected a finite number above 0"),
+        (r#"{"text":"a","temperature":0}"#, "temperature: is 0; expected 0.00001 to 100000"),
+        (
+            r#"{"text":"a","temperature":1e-40}"#,
+            "temperature: is 0.0000000000000000000000000000000000000001; expected 0.00001 to 100000",
+        ),
+        (r#"{"text":"a","top_p":1.5}"#, "top_p: is 1.5; expected 0 to 1"),
+        (r#"{"text":"a","repetition_penalty":-2}"#, "repetition_penalty: is -2; expected 0.00001 to 100000"),
         (r#"{"text":"a","seed":1,"uniforms":[0.5]}"#, "seed: give seed or uniforms, not both"),
         (r#"{"text":"a","uniforms":[0.5, 1.0]}"#, "uniforms: number 1 is 1; expected 0 to under 1"),
         (r#"{"text":"a","uniforms":[-0.5]}"#, "uniforms: number 0 is -0.5; expected 0 to under 1"),

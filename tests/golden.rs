@@ -6,7 +6,7 @@ mod support;
 use qwentts::cpu::Reference;
 use qwentts::model::Model;
 use qwentts::source::ModelSource;
-use qwentts::trace::{Run, Trace, TraceIds, TraceRequest, compare, run};
+use qwentts::trace::{Comparison, NEAR_TIE, Run, Trace, TraceIds, TraceRequest, compare, run};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::fs;
@@ -27,6 +27,8 @@ struct Case {
     request: serde_json::Value,
     #[serde(flatten)]
     trace: Trace,
+    /// Of the token that ended the utterance and made no frame.
+    end_margin: f32,
     wav: Option<String>,
     talker_logits: Option<String>,
     talker_hidden: Option<String>,
@@ -77,13 +79,14 @@ fn npy(folder: &Path, name: &str) -> Vec<f32> {
     npyz::NpyFile::new(&fs::read(folder.join(name)).unwrap()[..]).unwrap().into_vec().unwrap()
 }
 
-/// max |a - b| / max |b|.
+/// The larger of max |a - b| / max |b| and rms(a - b) / rms(b).
 fn relative_error(ours: &[f32], reference: &[f32]) -> f32 {
     assert_eq!(ours.len(), reference.len());
-    let largest = reference.iter().fold(0.0f32, |m, x| m.max(x.abs()));
-    let error = ours.iter().zip(reference).fold(0.0f32, |m, (a, b)| m.max((a - b).abs()));
-    assert!(largest > 0.0 && error.is_finite());
-    error / largest
+    let pairs = || ours.iter().zip(reference).map(|(a, b)| (f64::from(a - b), f64::from(*b)));
+    let (largest, error) = pairs().fold((0.0f64, 0.0f64), |(l, e), (d, b)| (l.max(b.abs()), e.max(d.abs())));
+    let (squares, errors) = pairs().fold((0.0, 0.0), |(s, e), (d, b)| (s + b * b, e + d * d));
+    assert!(largest > 0.0 && errors.is_finite());
+    (error / largest).max((errors / squares).sqrt()) as f32
 }
 
 /// Rows `steps` of an array of rows.
@@ -128,9 +131,15 @@ fn the_official_package_would_have_said_the_same() {
     let (mut choices, mut forgiven, mut arrays) = (0, 0, 0);
     let mut worst = Worst::default();
     for (name, case) in &cases {
-        let mut ours = run(&models.get(case), &case.request(), Some(&case.trace)).unwrap();
-        let found = compare(&case.trace, &ours.trace);
+        // Free first; only where something differs, onto the recorded frames, so that one near-tie does not hide the rest.
+        let mut ours = run(&models.get(case), &case.request(), None).unwrap();
+        let mut found = compare(&case.trace, &ours.trace);
+        if found != (Comparison { choices: found.choices, ..Default::default() }) {
+            ours = run(&models.get(case), &case.request(), Some(&case.trace)).unwrap();
+            found = compare(&case.trace, &ours.trace);
+        }
         assert!(found.agrees(), "{name}: {found:#?}");
+        assert!(case.end_margin >= NEAR_TIE, "{name}: its end is a near-tie, which nothing forgives");
         choices += found.choices;
         forgiven += found.forgiven();
         arrays += [&case.wav, &case.talker_logits, &case.predictor_logits].into_iter().flatten().count();
@@ -251,14 +260,14 @@ fn the_demo_voice_says_what_it_says_officially() {
             prefill: sentence.prefill,
             frames: frames.iter().map(|f| f.map(u16::from)).collect(),
             end: sentence.end.clone(),
-            margins: vec![[sentence.smallest_margin; 16]; frames.len()],
+            margins: vec![[sentence.smallest_margin; 16]; frames.len()], // only the least is recorded
             samples: 0,
             device: String::new(),
         };
         let ours = run(&reference, &request, Some(&official)).unwrap();
         official.ids = ours.trace.ids.clone();
         let found = compare(&official, &ours.trace);
-        assert!(found.agrees(), "{}: {found:#?}", sentence.request);
+        assert!(found.agrees() && found.forgiven() <= 1, "{}: {found:#?}", sentence.request);
         choices += found.choices;
         forgiven += found.forgiven();
     }

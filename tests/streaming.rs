@@ -136,3 +136,20 @@ fn a_seed_is_the_philox_of_frame_and_group() {
     let listed = Request { randomness: Randomness::Uniforms(draws), ..sampled(11) };
     assert!(speak(&reference, &listed) == seeded);
 }
+
+#[test]
+fn a_slot_of_another_model_is_refused() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/models/demo");
+    let other = Reference::new(Model::open(&ModelSource::Folder(folder.into())).unwrap(), Some(1)).unwrap();
+    let error = other.decode(&mut tiny(1).codec_slot(), &[[0; 16]]).unwrap_err().to_string();
+    assert_eq!(error, "slot: belongs to a model with another codec");
+}
+
+#[test]
+fn forcing_no_frames_still_runs_the_prompt() {
+    let request = r#"{"text": "Hello.", "speaker": "vivian", "forced_frames": []}"#;
+    let request = qwentts::trace::TraceRequest::parse(request.as_bytes()).unwrap();
+    let trace = qwentts::trace::run(&tiny(1), &request, None).unwrap().trace;
+    assert!(trace.prefill.positions > 3 && trace.prefill.sumsq > 0.0, "{:?}", trace.prefill);
+    assert_eq!((trace.frames.len(), trace.end.as_str()), (0, "forced"));
+}

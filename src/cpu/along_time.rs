@@ -54,7 +54,7 @@ impl Signal {
         threads.split(
             &mut self.data,
             stride,
-            16 * len,
+            16 * len, // a sine is some 16 multiply-adds
             #[inline(always)]
             |first, piece| {
                 for (i, row) in piece.chunks_exact_mut(stride).enumerate() {

@@ -1,4 +1,4 @@
-//! The codec decoder: frames to samples, streamed exactly (spec 6). All that lives between calls is one zeroed
+//! The codec decoder: frames to samples, streamed exactly (MODEL.md 7). All that lives between calls is one zeroed
 //! block and a frame counter, so any cutting of the same frames into calls gives the same bits, reset is a fill
 //! and a snapshot is a copy.
 
@@ -32,6 +32,10 @@ pub struct Codec<'a> {
 impl CodecSlot {
     pub(super) fn new(state: &CodecState) -> CodecSlot {
         CodecSlot { block: vec![0.0; state.floats], position: 0 }
+    }
+
+    pub(super) fn fits(&self, state: &CodecState) -> bool {
+        self.block.len() == state.floats
     }
 
     fn row(&mut self, row: &Row) -> &mut [f32] {

@@ -14,7 +14,7 @@ pub use codec::CodecSlot;
 pub use sample::philox_uniform;
 
 use crate::error::{Error, Result};
-use crate::frame::{Frame, GROUPS};
+use crate::frame::{Frame, GROUPS, check_codes};
 use crate::model::Model;
 use crate::prompt::Position;
 use crate::request::{Randomness, Sampler, Sampling};
@@ -73,6 +73,14 @@ pub(crate) enum Step {
     Eos,
     /// max_new_tokens are used up; the last of them makes no frame, as upstream.
     Length,
+}
+
+#[cfg(test)]
+impl Slot {
+    /// Positions that the talker has seen.
+    pub fn positions(&self) -> usize {
+        self.talker_kv.position
+    }
 }
 
 impl Reference {
@@ -182,7 +190,10 @@ impl Reference {
     /// samples. A code that no codebook has, and weights that are not finite, are errors.
     pub fn decode(&self, slot: &mut CodecSlot, frames: &[Frame]) -> Result<Vec<f32>> {
         let config = &self.model.config.codec;
-        crate::prompt::template::check_codes("codes", frames, config.codebook_size)?;
+        check_codes("codes", frames, config.codebook_size)?;
+        if !slot.fits(&self.codec_state) {
+            return Err(Error::request("slot", "belongs to a model with another codec"));
+        }
         let weights = &self.model.weights.codec;
         let codec = Codec { config, weights, threads: &self.threads, state: &self.codec_state };
         let samples = codec.decode(slot, frames);

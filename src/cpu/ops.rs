@@ -4,7 +4,7 @@
 //! multiply-adds in one fixed order, whatever is computed beside it. `linear` runs 16 lanes along the inputs and
 //! adds the lanes pairwise; convolutions give each output a lane of its own and walk (input channel, tap) in
 //! order. Work is split over outputs only, never inside a sum. `mul_add` is exact everywhere, so the instruction
-//! set does not matter either, but for its speed.
+//! set does not matter for the sums, but for their speed; exp, sin and cos are the platform's.
 //!
 //! Layouts: time-major `[t][channel]` for what looks at one position, channel-first `[channel][t]` for what
 //! looks along time.
@@ -224,17 +224,22 @@ pub fn add(x: &mut [f32], scale: Option<&[f32]>, y: &[f32]) {
 
 // ---- attention -----------------------------------------------------------------------------------------------
 
-/// Rotates each head of x [t][heads * head_dim] by its position, half-split (spec 3.2): element j pairs with
-/// j + head_dim / 2, at the angle position * theta^(-2j / head_dim). Row t stands at `first_position + t`.
-pub fn rope(x: &mut [f32], width: usize, head_dim: usize, theta: f64, first_position: usize) {
-    let half = head_dim / 2;
+/// (sin, cos) of the angles position * theta^(-2j / head_dim) for j under head_dim / 2, `positions` rows.
+pub fn turns(head_dim: usize, theta: f64, positions: std::ops::Range<usize>) -> Vec<(f32, f32)> {
     // Rounded to f32 where the official code rounds: the frequency, then the angle.
-    let frequency: Vec<f32> = (0..half).map(|j| theta.powf(-2.0 * j as f64 / head_dim as f64) as f32).collect();
-    for (t, row) in x.chunks_exact_mut(width).enumerate() {
-        let turns: Vec<(f32, f32)> = frequency.iter().map(|f| ((first_position + t) as f32 * f).sin_cos()).collect();
+    let frequency = |j: usize| theta.powf(-2.0 * j as f64 / head_dim as f64) as f32;
+    let frequencies: Vec<f32> = (0..head_dim / 2).map(frequency).collect();
+    positions.flat_map(|p| frequencies.iter().map(move |f| (p as f32 * f).sin_cos())).collect()
+}
+
+/// Rotates each head of x [t][width] by its position's `turns`, half-split (MODEL.md 4): element j pairs with
+/// j + head_dim / 2.
+pub fn rope(x: &mut [f32], width: usize, head_dim: usize, turns: &[(f32, f32)]) {
+    let half = head_dim / 2;
+    for (row, turns) in x.chunks_exact_mut(width).zip(turns.chunks_exact(half)) {
         for head in row.chunks_exact_mut(head_dim) {
             let (low, high) = head.split_at_mut(half);
-            for ((l, h), (sin, cos)) in low.iter_mut().zip(high).zip(&turns) {
+            for ((l, h), (sin, cos)) in low.iter_mut().zip(high).zip(turns) {
                 (*l, *h) = (*l * cos - *h * sin, *h * cos + *l * sin);
             }
         }

@@ -1,4 +1,4 @@
-//! The code predictor: groups 1 to 15 of a frame from the talker's hidden and group 0 (spec 5).
+//! The code predictor: groups 1 to 15 of a frame from the talker's hidden and group 0 (MODEL.md 5).
 
 use super::ops;
 use super::simd::Threads;

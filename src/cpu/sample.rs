@@ -1,5 +1,5 @@
-//! From scores to a code: penalty, minimum length, suppression, temperature, top-k, top-p, draw (spec 4), and
-//! how near the choice was to another (trace.md, margins).
+//! From scores to a code: penalty, minimum length, suppression, temperature, top-k, top-p, draw (MODEL.md 6), and
+//! how near the choice was to another (margins: tests/golden/README.md).
 
 use crate::error::{Error, Result};
 use crate::request::{Randomness, Sampler};

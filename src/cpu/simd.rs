@@ -20,8 +20,10 @@ impl Threads {
         if count == Some(0) {
             return Err(Error::request("threads", "is 0; expected at least 1"));
         }
+        // Said outright: rayon's own default would read an environment variable.
+        let count = count.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |n| n.get()));
         let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(count.unwrap_or(0))
+            .num_threads(count)
             .thread_name(|i| format!("qwentts-{i}"))
             .build()
             .map_err(|e| Error::compute("threads", e.to_string()))?;
@@ -41,8 +43,10 @@ impl Threads {
     /// Cuts `out` into pieces of whole `unit`s and runs `work(first unit, piece)` on each. `cost` is the
     /// multiply-adds of one unit: small work stays on this thread.
     pub fn split(&self, out: &mut [f32], unit: usize, cost: usize, work: impl Fn(usize, &mut [f32]) + Sync) {
+        // Some ten microseconds of work, about what handing it over costs.
         const WORTH_A_TASK: usize = 1 << 16;
         let units = out.len() / unit.max(1);
+        // A few for each thread, so that one which is held up does not hold up all.
         let tasks = (units * cost / WORTH_A_TASK).clamp(1, 4 * self.pool.current_num_threads());
         if tasks == 1 {
             return self.simd.dispatch(Task { work: &work, first: 0, piece: out });

@@ -1,4 +1,4 @@
-//! One transformer stack over new positions: talker, predictor and codec run the same recipe (spec 3.1, 6).
+//! One transformer stack over new positions: talker, predictor and codec run the same recipe (MODEL.md 4, 7).
 
 use super::ops::{self, Attention};
 use super::simd::Threads;
@@ -54,6 +54,7 @@ pub fn forward(
     let mut attended = vec![0.0; t * q_width];
     let mut gate = vec![0.0; t * config.intermediate];
     let mut up = vec![0.0; t * config.intermediate];
+    let turns = ops::turns(config.head_dim, config.rope_theta, kv.position..kv.position + t);
     for (layer, kv_layer) in stack.layers.iter().zip(&mut kv.layers) {
         ops::rms_norm(threads, x, &layer.input_norm, config.rms_eps, &mut h);
         ops::linear(threads, &layer.q, None, &h, &mut q);
@@ -63,8 +64,8 @@ pub fn forward(
             ops::rms_norm_in_place(threads, &mut q, &norm.q, config.rms_eps);
             ops::rms_norm_in_place(threads, &mut k, &norm.k, config.rms_eps);
         }
-        ops::rope(&mut q, q_width, config.head_dim, config.rope_theta, kv.position);
-        ops::rope(&mut k, kv_width, config.head_dim, config.rope_theta, kv.position);
+        ops::rope(&mut q, q_width, config.head_dim, &turns);
+        ops::rope(&mut k, kv_width, config.head_dim, &turns);
         kv_layer.keys.extend_from_slice(&k);
         kv_layer.values.extend_from_slice(&v);
         ops::attention(threads, &shape, &q, &kv_layer.keys, &kv_layer.values, &mut attended);

@@ -1,5 +1,5 @@
 //! The talker: prompt positions and finished frames to group-0 scores and the hidden that the predictor starts
-//! from (spec 2.3, 2.5, 3).
+//! from (MODEL.md 3, 4).
 
 use super::ops;
 use super::simd::Threads;
@@ -70,7 +70,7 @@ impl Talker<'_> {
         sum
     }
 
-    /// The next input after `frame`: its embedding plus the next text token's vector (spec 2.5).
+    /// The next input after `frame`: its embedding plus the next text token's vector (MODEL.md 3).
     pub fn embed_step(&self, frame: &Frame, text: u32) -> Vec<f32> {
         let mut x = self.embed_frame(frame);
         ops::add(&mut x, None, &self.embed_text(&[text]));

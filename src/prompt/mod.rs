@@ -7,7 +7,7 @@ pub mod tokenizer;
 
 use crate::frame::Frame;
 
-/// One input position of the talker: a text token's vector plus what the codec side adds (spec 2.3, 2.4).
+/// One input position of the talker: a text token's vector plus what the codec side adds (MODEL.md 3).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Position {
     /// Text id, embedded and projected; every position has one.

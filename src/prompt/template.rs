@@ -1,11 +1,11 @@
-//! The prompt layouts (spec 2.2 to 2.5): which text and codec ids stand at which position, what is prefilled and
+//! The prompt layouts (MODEL.md 3): which text and codec ids stand at which position, what is prefilled and
 //! what trails. Works on ids that may still be arriving; checks that the model can do what is asked.
 
 use super::{CodecInput, Position};
 use crate::config::{Config, ModelKind};
 use crate::error::{Error, Result};
-use crate::frame::Frame;
-use crate::request::{Layout, Reference, Request, Voice};
+use crate::frame::{Frame, check_codes};
+use crate::request::{Layout, ReferenceSpeech, Request, Voice};
 
 /// Ids before the body of a templated text: `<|im_start|>`, `assistant`, newline.
 pub const ROLE_IDS: usize = 3;
@@ -181,7 +181,7 @@ impl Template {
 }
 
 /// The layout that a request gets: its own word, else upstream's default for the model.
-pub fn layout_of(config: &Config, request: &Request) -> Layout {
+fn layout_of(config: &Config, request: &Request) -> Layout {
     request.layout.unwrap_or(match config.kind {
         ModelKind::Base => Layout::Streaming,
         ModelKind::CustomVoice | ModelKind::VoiceDesign => Layout::Whole,
@@ -242,24 +242,11 @@ fn language_of(config: &Config, language: Option<&str>, dialect: Option<&str>) -
     }
 }
 
-fn check_reference(config: &Config, reference: &Reference, ids: Vec<u32>) -> Result<ReferenceIds> {
+fn check_reference(config: &Config, reference: &ReferenceSpeech, ids: Vec<u32>) -> Result<ReferenceIds> {
     if reference.frames.is_empty() {
         return Err(Error::request("ref_codes", "is empty; an in-context clone needs at least one frame"));
     }
     check_codes("ref_codes", &reference.frames, config.codes)?;
     let body = ids.get(ROLE_IDS..ids.len().saturating_sub(REFERENCE_TAIL_IDS)).unwrap_or(&[]).to_vec();
     Ok(ReferenceIds { body, frames: reference.frames.clone() })
-}
-
-/// Refuses a code that no codebook has, naming its place.
-pub fn check_codes(field: &'static str, frames: &[Frame], codes: usize) -> Result<()> {
-    for (f, frame) in frames.iter().enumerate() {
-        for (g, &code) in frame.iter().enumerate() {
-            if usize::from(code) >= codes {
-                let what = format!("frame {f} group {g} is {code}; this model's codes are 0 to {}", codes - 1);
-                return Err(Error::request(field, what));
-            }
-        }
-    }
-    Ok(())
 }

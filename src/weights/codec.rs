@@ -1,4 +1,4 @@
-//! The codec decoder's tensors (spec 1.5), in the order of the signal.
+//! The codec decoder's tensors (MODEL.md 7), in the order of the signal.
 
 use super::{Linear, Stack, Tensor, TensorFile};
 use crate::config::CodecConfig;

@@ -48,7 +48,8 @@ impl TensorFile {
         let single = format!("{stem}.safetensors");
         let index = format!("{stem}.safetensors.index.json");
         let mut tensors = BTreeMap::new();
-        if source.read_if_there(&index)?.is_none() {
+        // As upstream: a single file goes before an index.
+        if source.read_if_there(&single)?.is_some() || source.read_if_there(&index)?.is_none() {
             read_headers(source, &single, &mut tensors)?;
             return Ok(TensorFile { file: source.describe(&single), tensors, bound: BTreeSet::new() });
         }

@@ -23,7 +23,7 @@ pub struct Linear {
     pub bias: Option<Vec<f32>>,
 }
 
-/// One transformer layer: talker, predictor and codec share the recipe (spec 3.1, 6).
+/// One transformer layer: talker, predictor and codec share the recipe (MODEL.md 4, 7).
 pub struct Layer {
     pub input_norm: Vec<f32>,        // [hidden]
     pub q: Tensor,                   // [heads * head_dim, hidden]
@@ -58,7 +58,7 @@ impl Stack {
     fn bind(file: &mut TensorFile, prefix: &str, config: &StackConfig, codec: bool) -> Result<Stack> {
         let (hidden, head_dim) = (config.hidden, config.head_dim);
         let (q_width, kv_width) = (config.heads * head_dim, config.kv_heads * head_dim);
-        let mut layers = Vec::with_capacity(config.layers);
+        let mut layers = Vec::new(); // not by the config's word: it may be corrupt
         for i in 0..config.layers {
             let name = |part: &str| format!("{prefix}.layers.{i}.{part}");
             let qk_norm = match codec {

@@ -1,4 +1,4 @@
-//! The code predictor's tensors (spec 1.3, 5). Entry g - 1 of the lists belongs to group g.
+//! The code predictor's tensors (MODEL.md 5). Entry g - 1 of the lists belongs to group g.
 
 use super::{Linear, Stack, Tensor, TensorFile};
 use crate::config::Config;

@@ -1,4 +1,4 @@
-//! The talker's tensors: text side, codec embedding, layers, head (spec 1.3).
+//! The talker's tensors: text side, codec embedding, layers, head (MODEL.md 4).
 
 use super::{Linear, Stack, Tensor, TensorFile};
 use crate::config::Config;

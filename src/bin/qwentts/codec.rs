@@ -23,7 +23,7 @@ pub struct Decode {
     output: PathBuf,
     /// Frames decoded at once, in order, the last repeating; one pass where not given. The samples are the same
     #[arg(long, value_parser = files::parse_chunks, value_name = "N,N,…")]
-    chunks: Option<std::vec::Vec<usize>>,
+    chunks: Option<files::Widths>,
 }
 
 impl Codec {

@@ -72,17 +72,22 @@ pub struct WavWriter {
 
 enum Out {
     File(File),
-    Stdout(io::Stdout),
+    /// What cannot go back to its header: standard output, a FIFO.
+    Pipe(Box<dyn Write>),
 }
 
 impl WavWriter {
     pub fn create(path: &Path, format: Samples) -> Result<WavWriter> {
         let (path, out) = match is_standard(path) {
-            true => (PathBuf::from("<stdout>"), Out::Stdout(io::stdout())),
-            false => (path.to_owned(), Out::File(named(path, File::create(path))?)),
+            true => (PathBuf::from("<stdout>"), Out::Pipe(Box::new(io::stdout()))),
+            false => {
+                let mut file = named(path, File::create(path))?;
+                let out = if file.stream_position().is_ok() { Out::File(file) } else { Out::Pipe(Box::new(file)) };
+                (path.to_owned(), out)
+            }
         };
         let mut wav = WavWriter { path, out, format, data_bytes: 0 };
-        let header = wav.header(if matches!(wav.out, Out::Stdout(_)) { u32::MAX } else { 0 });
+        let header = wav.header(if matches!(wav.out, Out::Pipe(_)) { u32::MAX } else { 0 });
         wav.put(&header)?;
         Ok(wav)
     }
@@ -108,7 +113,7 @@ impl WavWriter {
     fn put(&mut self, bytes: &[u8]) -> Result<()> {
         let result = match &mut self.out {
             Out::File(file) => file.write_all(bytes),
-            Out::Stdout(out) => out.write_all(bytes).and_then(|()| out.flush()),
+            Out::Pipe(out) => out.write_all(bytes).and_then(|()| out.flush()),
         };
         named(&self.path, result)
     }
@@ -212,15 +217,20 @@ pub fn read_codes(path: &Path) -> Result<Vec<Frame>> {
 
 /// A shape whose numbers are too many to count: `npyz` multiplies it without a look, which can be a panic.
 fn overlong_shape(npy: &[u8]) -> Option<String> {
-    let header = String::from_utf8_lossy(&npy[..npy.len().min(1 << 12)]);
+    // The header's length stands in bytes 8 and 9, in later versions up to 11; more than the header does no harm.
+    let length = npy.get(8..12).map_or(0, |b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]) as usize);
+    let header = String::from_utf8_lossy(&npy[..npy.len().min(length.saturating_add(12))]);
     let (shape, _) = header.split_once("shape")?.1.split_once('(')?.1.split_once(')')?;
     let lengths = shape.split(',').filter_map(|n| n.trim().parse::<u64>().ok());
     let fits = lengths.map(Some).reduce(|a, b| a?.checked_mul(b?)).is_none_or(|count| count.is_some());
     (!fits).then(|| shape.to_owned())
 }
 
+/// Under a name of its own: clap would take a plain Vec for an option that may be repeated.
+pub type Widths = Vec<usize>;
+
 /// Chunk widths: frames decoded at once, in order; the last repeats.
-pub fn parse_chunks(list: &str) -> std::result::Result<Vec<usize>, String> {
+pub fn parse_chunks(list: &str) -> std::result::Result<Widths, String> {
     let widths: std::result::Result<Vec<usize>, _> = list.split(',').map(|w| w.trim().parse()).collect();
     match widths {
         Ok(widths) if widths.iter().all(|&w| w > 0) => Ok(widths),

@@ -51,7 +51,7 @@ impl Inspect {
                 "talker": stack_json(&config.talker), "predictor": stack_json(&config.predictor),
                 "codec_transformer": stack_json(&config.codec.transformer),
                 "codes": config.codes, "max_positions": config.max_positions,
-                "codec_window_frames": config.codec.sliding_window, "sampling": config.sampling,
+                "codec_window_frames": config.codec.sliding_window, "sampling": sampling(config),
             }))?;
         } else {
             files::print(&table(config, &parts))?;
@@ -79,6 +79,14 @@ fn stack_json(s: &StackConfig) -> serde_json::Value {
         "kv_heads": s.kv_heads, "head_dim": s.head_dim})
 }
 
+/// The settings that the checkpoint states, by their official names. Through text, so that 0.6 stays 0.6.
+fn sampling(config: &Config) -> BTreeMap<String, serde_json::Value> {
+    let json = serde_json::to_string(&config.sampling).unwrap_or_default();
+    let mut said: BTreeMap<String, serde_json::Value> = serde_json::from_str(&json).unwrap_or_default();
+    said.retain(|_, value| !value.is_null());
+    said
+}
+
 fn table(config: &Config, parts: &BTreeMap<&str, Part>) -> String {
     let stack = |s: &StackConfig| {
         format!(
@@ -94,20 +102,7 @@ fn table(config: &Config, parts: &BTreeMap<&str, Part>) -> String {
     let list = |names: Vec<&str>| if names.is_empty() { "none".to_owned() } else { names.join(", ") };
     out += &format!("voices     {}\n", list(config.speakers.keys().map(String::as_str).collect()));
     out += &format!("languages  auto, {}\n", list(config.language_names().collect()));
-    let s = &config.sampling;
-    let said = [
-        ("do_sample", s.do_sample.map(|v| v.to_string())),
-        ("temperature", s.temperature.map(|v| v.to_string())),
-        ("top_k", s.top_k.map(|v| v.to_string())),
-        ("top_p", s.top_p.map(|v| v.to_string())),
-        ("repetition_penalty", s.repetition_penalty.map(|v| v.to_string())),
-        ("subtalker_dosample", s.subtalker_dosample.map(|v| v.to_string())),
-        ("subtalker_temperature", s.subtalker_temperature.map(|v| v.to_string())),
-        ("subtalker_top_k", s.subtalker_top_k.map(|v| v.to_string())),
-        ("subtalker_top_p", s.subtalker_top_p.map(|v| v.to_string())),
-        ("max_new_tokens", s.max_new_tokens.map(|v| v.to_string())),
-    ];
-    let said: Vec<String> = said.into_iter().filter_map(|(name, v)| v.map(|v| format!("{name} {v}"))).collect();
+    let said: Vec<String> = sampling(config).iter().map(|(name, value)| format!("{name} {value}")).collect();
     out += &format!("sampling   {}\n\n", said.join(", "));
     out += &format!("{:32} {:>8} {:>14} {:>15}  stored as\n", "part", "tensors", "parameters", "bytes");
     for (name, part) in parts {

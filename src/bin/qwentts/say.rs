@@ -18,7 +18,7 @@ pub struct Say {
     #[command(flatten)]
     device: DeviceArgs,
     /// What to say; - reads standard input
-    #[arg(required_unless_present = "file", conflicts_with = "file")]
+    #[arg(required_unless_present = "file", conflicts_with = "file", allow_hyphen_values = true)]
     text: Option<String>,
     /// Say what this file holds
     #[arg(short, long, value_name = "F")]
@@ -125,11 +125,7 @@ impl Say {
             total_ms: started.elapsed().as_secs_f64() * 1e3,
             real_time_factor: started.elapsed().as_secs_f64() / (frames * SAMPLES_PER_FRAME) as f64
                 * f64::from(SAMPLE_RATE),
-            end: match speech.end() {
-                Some(End::Eos) => "eos",
-                Some(End::Length) => "length",
-                _ => "not ended",
-            },
+            end: speech.end().map_or("not ended", End::name),
             seed,
         };
         match self.json {
@@ -166,7 +162,7 @@ impl Say {
         Ok(Request {
             voice,
             language: self.language.clone(),
-            layout: self.layout.as_deref().map(qwentts::trace::parse_layout).transpose()?,
+            layout: self.layout.as_deref().map(str::parse).transpose()?,
             instruct: self.instruct.clone(),
             sampling,
             randomness: Randomness::Seed(seed),

@@ -33,7 +33,7 @@ pub struct TraceArgs {
     wav: Option<PathBuf>,
     /// Frames decoded at once, in order, the last repeating; one pass where not given
     #[arg(long, value_parser = files::parse_chunks, value_name = "N,N,…")]
-    chunks: Option<std::vec::Vec<usize>>,
+    chunks: Option<files::Widths>,
     /// Write prefill_embeds, talker_hidden, talker_logits, predictor_logits and wav as .npy
     #[arg(long, value_name = "DIR")]
     dump: Option<PathBuf>,
