@@ -6,7 +6,8 @@
 //!
 //! What this cannot tell: words, other than that they are far too few or too many; a cut in a pause (demo cut at each
 //! frame's border: none of 510 passes in the first half, 53 of 559 in the second); a step that the voice itself covers
-//! (where each chunk is decoded cold, all utterances are found; where one is, 2 of 3); a step inside a chunk.
+//! (where each chunk is decoded cold, all utterances are found; where one is, 2 of 3); a step inside a chunk; a step at
+//! the beginning, which demo itself has: its codec starts from nothing with a sample of 0.1.
 
 use crate::frame::{SAMPLE_RATE, SAMPLES_PER_FRAME};
 use serde::Serialize;
