@@ -21,10 +21,11 @@
 //! ```
 //!
 //! The modules, from the ground up: [`error`], [`frame`]; [`source`], [`request`], [`config`], `weights`; `prompt`, `state`,
-//! [`model`]; [`cpu`]; [`speech`], [`trace`]. Imports go downwards only.
+//! [`model`]; [`cpu`]; [`speech`], [`trace`]. Imports go downwards only. [`check`] stands aside: it measures finished sound.
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
 
+pub mod check;
 pub mod config;
 pub mod cpu;
 pub mod error;

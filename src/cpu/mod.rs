@@ -54,13 +54,13 @@ pub(crate) struct Slot {
 /// What a conformance run keeps of the arithmetic, each [steps][width] in order.
 #[derive(Default)]
 pub struct Recording {
-    /// The prompt's vectors, [positions][talker hidden].
+    /// The prompt's vectors, `[positions][talker hidden]`.
     pub prefill_embeds: Vec<f32>,
-    /// The talker's last position after its norm, [tokens][talker hidden].
+    /// The talker's last position after its norm, `[tokens][talker hidden]`.
     pub talker_hidden: Vec<f32>,
-    /// Its raw scores, [tokens][talker_vocab].
+    /// Its raw scores, `[tokens][talker_vocab]`.
     pub talker_logits: Vec<f32>,
-    /// The predictor's raw scores, [frames][15][codes].
+    /// The predictor's raw scores, `[frames][15][codes]`.
     pub predictor_logits: Vec<f32>,
 }
 

@@ -138,6 +138,35 @@ impl WavWriter {
     }
 }
 
+/// The samples of a 24 kHz mono WAV, 16-bit or f32, in -1..1.
+pub fn read_wav(path: &Path) -> Result<Vec<f32>> {
+    let refuse = |what: String| Error::Checkpoint { file: path.display().to_string(), what };
+    let mut bytes = read(path)?;
+    end_with_the_file(&mut bytes);
+    let mut wav = hound::WavReader::new(&bytes[..]).map_err(|e| refuse(format!("not a WAV file: {e}")))?;
+    let hound::WavSpec { channels, sample_rate, bits_per_sample, sample_format } = wav.spec();
+    if (channels, sample_rate) != (1, SAMPLE_RATE) {
+        return Err(refuse(format!("has {channels} channels at {sample_rate} Hz; expected 1 at {SAMPLE_RATE} Hz")));
+    }
+    let samples: hound::Result<Vec<f32>> = match (sample_format, bits_per_sample) {
+        (hound::SampleFormat::Float, 32) => wav.samples::<f32>().collect(),
+        // The writer's scale, so that what was at the end of the scale comes back there.
+        (hound::SampleFormat::Int, 16) => wav.samples::<i16>().map(|s| Ok(f32::from(s?) / 32767.0)).collect(),
+        (format, bits) => {
+            return Err(refuse(format!("holds {bits}-bit {format:?}; expected 16-bit Int or 32-bit Float")));
+        }
+    };
+    samples.map_err(|e| refuse(e.to_string()))
+}
+
+/// A WAV that came through a pipe says "until the end" for its sizes, as ours does; the reader wants a number.
+fn end_with_the_file(wav: &mut [u8]) {
+    if wav.len() >= 44 && wav[36..40] == *b"data" && wav[40..44] == u32::MAX.to_le_bytes() {
+        let data_bytes = (wav.len() - 44) as u32;
+        wav[40..44].copy_from_slice(&data_bytes.to_le_bytes());
+    }
+}
+
 /// Writes f32 numbers of this shape as .npy.
 pub fn write_npy(path: &Path, shape: &[usize], data: &[f32]) -> Result<()> {
     use npyz::WriterBuilder;

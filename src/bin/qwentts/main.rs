@@ -2,6 +2,7 @@
 //! stdout carries what was asked for (sound, JSON, a list), stderr progress, figures and errors.
 #![deny(unsafe_code)]
 
+mod check;
 mod codec;
 mod files;
 mod inspect;
@@ -39,6 +40,8 @@ enum Command {
     /// Turn frames of codes into sound
     #[command(subcommand)]
     Codec(codec::Codec),
+    // Its help is the struct's.
+    Check(check::Check),
 }
 
 /// Which model, and where it runs.
@@ -96,6 +99,8 @@ enum Outcome {
     Done,
     /// `trace --compare` found a difference.
     Differs,
+    /// `check` found a file that is not fit.
+    Fails,
 }
 
 fn main() -> ExitCode {
@@ -105,10 +110,11 @@ fn main() -> ExitCode {
         Command::Inspect(inspect) => inspect.run(),
         Command::Trace(trace) => trace.run(),
         Command::Codec(codec) => codec.run(),
+        Command::Check(check) => check.run(),
     };
     match result {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
-        Ok(Outcome::Differs) => ExitCode::from(1),
+        Ok(Outcome::Differs | Outcome::Fails) => ExitCode::from(1),
         Err(error) => {
             files::note(&format!("qwentts: {error}"));
             ExitCode::from(2)
