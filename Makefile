@@ -18,6 +18,7 @@ test: ## what CI runs: format, lints, tests
 	cargo fmt --check
 	cargo clippy --release --locked --all-targets -- -D warnings
 	cargo clippy --release --locked --all-targets --no-default-features -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --release --locked --no-deps
 	cargo test --release --locked
 
 golden: $(OFFICIAL)/ready ## record the goldens of tests/golden again from the official package

@@ -292,7 +292,7 @@ fn at_full_size_too() {
         let reference = open(&support::checkpoint(&case.checkpoint, case.seed));
         let started = std::time::Instant::now();
         let mut ours = run(&reference, &case.request(), Some(&case.trace)).unwrap();
-        println!("{name}: {} frames in {:.1} s", case.trace.frames.len(), started.elapsed().as_secs_f64());
+        let spoken = started.elapsed().as_secs_f64();
         let found = compare(&case.trace, &ours.trace);
         assert!(found.agrees() && found.choices >= 8 * 16, "{name}: {found:#?}");
         println!("{} choices, {} near-ties forgiven", found.choices, found.forgiven());
@@ -300,6 +300,11 @@ fn at_full_size_too() {
             let samples = ours.speech.decode(&ours.fed).unwrap();
             relative_error(&samples, &npy(&folder, wav))
         });
+        let all = started.elapsed().as_secs_f64();
+        println!(
+            "{name}: {} frames, prompt included, in {spoken:.1} s, with the codec {all:.1} s",
+            case.trace.frames.len()
+        );
         let mut worst = Worst::default();
         let without_wav = Case { wav: None, ..case };
         check_arrays(name, &without_wav, &folder, &mut ours, &mut worst);

@@ -51,7 +51,7 @@ pub(crate) struct Slot {
     pub recording: Option<Recording>,
 }
 
-/// What a conformance run keeps of the arithmetic, each [steps][width] in order.
+/// What a conformance run keeps of the arithmetic, each `[steps][width]` in order.
 #[derive(Default)]
 pub struct Recording {
     /// The prompt's vectors, `[positions][talker hidden]`.
