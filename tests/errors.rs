@@ -184,6 +184,7 @@ fn speak(reference: Arc<Reference>, frames: usize) -> (Vec<Frame>, Vec<u32>) {
 
 // ---- files ---------------------------------------------------------------------------------------------------
 
+#[cfg(feature = "demo")]
 #[test]
 fn an_untouched_copy_opens_and_speaks_as_the_embedded_model() {
     let embedded = Model::open(&ModelSource::Demo).unwrap();

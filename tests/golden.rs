@@ -6,7 +6,7 @@ mod support;
 use qwentts::cpu::Reference;
 use qwentts::model::Model;
 use qwentts::source::ModelSource;
-use qwentts::trace::{Run, Trace, TraceIds, TraceRequest, compare, run};
+use qwentts::trace::{Run, Trace, TraceRequest, compare, run};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::fs;
@@ -224,6 +224,7 @@ fn texts_have_the_official_ids() {
     }
 }
 
+#[cfg(feature = "demo")]
 #[derive(Deserialize)]
 struct DemoSentence {
     request: serde_json::Value,
@@ -248,7 +249,7 @@ fn the_demo_voice_says_what_it_says_officially() {
         assert!(frames.len() == sentence.frames && rest.is_empty());
         let request = TraceRequest::parse(sentence.request.to_string().as_bytes()).unwrap();
         let mut official = Trace {
-            ids: TraceIds { text: Vec::new(), instruct: None, reference: None }, // not recorded here
+            ids: qwentts::trace::TraceIds { text: Vec::new(), instruct: None, reference: None }, // not recorded here
             prefill: sentence.prefill,
             frames: frames.iter().map(|f| f.map(u16::from)).collect(),
             end: sentence.end.clone(),
