@@ -17,6 +17,7 @@ demo: ## build, speak a sentence with the embedded model to hello.wav, print the
 test: ## what CI runs: format, lints, tests
 	cargo fmt --check
 	cargo clippy --release --locked --all-targets -- -D warnings
+	cargo clippy --release --locked --all-targets --no-default-features -- -D warnings
 	cargo test --release --locked
 
 golden: $(OFFICIAL)/ready ## record the goldens of tests/golden again from the official package

@@ -21,6 +21,7 @@ use std::fmt;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 use ureq::http::{HeaderMap, Response, header};
 use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
@@ -277,7 +278,8 @@ impl<'a> Cache<'a> {
         let name = |e| Error::file(&path, e);
         let mut part = OpenOptions::new().read(true).append(true).create(true).open(&path).map_err(name)?;
         let mut kept = part.metadata().map_err(name)?.len();
-        if kept > about.bytes {
+        // Only what has a hash can be another's beginning; the rest is small.
+        if kept > about.bytes || !is_sha256(&about.etag) {
             part.set_len(0).map_err(name)?;
             kept = 0;
         }
@@ -321,7 +323,9 @@ impl<'a> Cache<'a> {
     /// A small file, whole or not at all.
     fn write(&self, path: &Path, bytes: &[u8]) -> Result<()> {
         self.make_parent(path)?;
-        let unfinished = path.with_added_extension(format!("{}.incomplete", std::process::id()));
+        static COUNT: AtomicU64 = AtomicU64::new(0); // other threads may write the same
+        let (process, count) = (std::process::id(), COUNT.fetch_add(1, Relaxed));
+        let unfinished = path.with_added_extension(format!("{process}-{count}.incomplete"));
         fs::write(&unfinished, bytes).map_err(|e| Error::file(&unfinished, e))?;
         fs::rename(&unfinished, path).map_err(|e| Error::file(path, e))
     }
@@ -341,9 +345,13 @@ fn place_link(_target: &Path, blob: &Path, at: &Path) -> io::Result<()> {
     fs::hard_link(blob, at)
 }
 
+fn is_sha256(etag: &str) -> bool {
+    etag.len() == 64 && etag.bytes().all(|b| b.is_ascii_hexdigit())
+}
+
 /// The hash of a file that is not what its etag says; `None` where it is, or where the etag is no SHA-256.
 fn wrong_hash(path: &Path, etag: &str) -> io::Result<Option<String>> {
-    if etag.len() != 64 || !etag.bytes().all(|b| b.is_ascii_hexdigit()) {
+    if !is_sha256(etag) {
         return Ok(None);
     }
     let mut hash = Sha256::new();
