@@ -26,6 +26,14 @@ pub enum Error {
         /// The tensor or field, what was found and what was expected.
         what: String,
     },
+    /// A model's file could not be had from the hub or its cache (feature `hub`).
+    #[error("{file}: {what}")]
+    Hub {
+        /// The model and the file.
+        file: String,
+        /// What the hub or the connection said, and what can be done.
+        what: String,
+    },
     /// A request asks for what is not to be had (text, voice, language, sampling, codes).
     #[error("{field}: {what}")]
     Request {

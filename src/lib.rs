@@ -21,7 +21,7 @@
 //! ```
 //!
 //! The modules, from the ground up: [`error`], [`frame`]; [`source`], [`request`], [`config`], `weights`; `prompt`, `state`,
-//! [`model`]; [`cpu`]; [`speech`], [`trace`]. Imports go downwards only. [`check`] stands aside: it measures finished sound.
+//! [`model`], `hub`; [`cpu`]; [`speech`], [`trace`]. Imports go downwards only. [`check`] stands aside: it measures finished sound.
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
 
@@ -30,6 +30,8 @@ pub mod config;
 pub mod cpu;
 pub mod error;
 pub mod frame;
+#[cfg(feature = "hub")]
+pub mod hub;
 pub mod model;
 pub(crate) mod prompt;
 pub mod request;

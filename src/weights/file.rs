@@ -37,41 +37,70 @@ struct Stored {
     file: String,
 }
 
+/// `{stem}.safetensors.index.json`: which shard, beside the index, holds which tensor.
 #[derive(serde::Deserialize)]
-struct Index {
+pub struct Index {
     weight_map: BTreeMap<String, String>,
+}
+
+impl Index {
+    /// The name of the index of `stem`.
+    pub fn name(stem: &str) -> String {
+        format!("{stem}.safetensors.index.json")
+    }
+
+    /// Reads the index of `stem`; `None` where there is none.
+    pub fn open(source: &ModelSource, stem: &str) -> Result<Option<Index>> {
+        let name = Self::name(stem);
+        if source.read_if_there(&name)?.is_none() {
+            return Ok(None);
+        }
+        let index = source.json::<Index>(&name)?;
+        match index.weight_map.values().find(|shard| shard.contains(['/', '\\'])) {
+            None => Ok(Some(index)),
+            Some(shard) => {
+                Err(Error::checkpoint(source.describe(&name), format!("shard name {shard:?} leaves the folder")))
+            }
+        }
+    }
+
+    /// The name of `shard` in the checkpoint.
+    fn beside(stem: &str, shard: &str) -> String {
+        stem.rsplit_once('/').map_or(shard.to_owned(), |(folder, _)| format!("{folder}/{shard}"))
+    }
+
+    /// Every shard's name in the checkpoint, once.
+    pub fn shards(&self, stem: &str) -> BTreeSet<String> {
+        self.weight_map.values().map(|shard| Self::beside(stem, shard)).collect()
+    }
 }
 
 impl TensorFile {
     /// Maps the file or its shards and reads the headers.
     pub fn open(source: &ModelSource, stem: &str) -> Result<TensorFile> {
-        let single = format!("{stem}.safetensors");
-        let index = format!("{stem}.safetensors.index.json");
         let mut tensors = BTreeMap::new();
+        let single = format!("{stem}.safetensors");
         // As upstream: a single file goes before an index.
-        if source.read_if_there(&single)?.is_some() || source.read_if_there(&index)?.is_none() {
+        let index = match source.read_if_there(&single)? {
+            Some(_) => None,
+            None => Index::open(source, stem)?,
+        };
+        let Some(index) = index else {
             read_headers(source, &single, &mut tensors)?;
             return Ok(TensorFile { file: source.describe(&single), tensors, bound: BTreeSet::new() });
+        };
+        let index_file = source.describe(&Index::name(stem));
+        for shard in index.shards(stem) {
+            read_headers(source, &shard, &mut tensors)?;
         }
-        let map = source.json::<Index>(&index)?.weight_map;
-        let folder = stem.rsplit_once('/').map_or(String::new(), |(folder, _)| format!("{folder}/"));
-        for shard in map.values().collect::<BTreeSet<_>>() {
-            if shard.contains(['/', '\\']) {
-                return Err(Error::checkpoint(
-                    source.describe(&index),
-                    format!("shard name {shard:?} leaves the folder"),
-                ));
-            }
-            read_headers(source, &format!("{folder}{shard}"), &mut tensors)?;
-        }
-        for (name, shard) in &map {
-            let file = source.describe(&format!("{folder}{shard}"));
+        for (name, shard) in &index.weight_map {
+            let file = source.describe(&Index::beside(stem, shard));
             if tensors.get(name).is_none_or(|t| t.file != file) {
                 let what = format!("says tensor {name} is in {shard}, which does not hold it");
-                return Err(Error::checkpoint(source.describe(&index), what));
+                return Err(Error::checkpoint(index_file, what));
             }
         }
-        Ok(TensorFile { file: source.describe(&index), tensors, bound: BTreeSet::new() })
+        Ok(TensorFile { file: index_file, tensors, bound: BTreeSet::new() })
     }
 
     /// Tensor `name`, which must have exactly `shape` and be bf16, f16 or f32.

@@ -8,6 +8,8 @@ mod talker;
 mod tensor;
 
 pub use codec::{CodecWeights, Conv, ConvNext, DILATIONS, PRE_TAPS, ResidualUnit, SnakeBeta, TAPS};
+#[cfg(feature = "hub")]
+pub use file::Index;
 pub use file::{TensorFile, TensorInfo};
 pub use predictor::PredictorWeights;
 pub use talker::TalkerWeights;

@@ -1,4 +1,5 @@
 //! Runs the built command line and says what came of it.
+#![allow(dead_code)] // each test file uses its own part
 
 use std::io::Write;
 use std::path::PathBuf;

@@ -10,8 +10,8 @@ use std::path::PathBuf;
 
 #[derive(Args)]
 pub struct Inspect {
-    /// Model folder; the embedded demo model where the build carries it and none is given
-    #[arg(value_name = "DIR")]
+    /// Model folder or hub id; the embedded demo model where the build carries it and none is given
+    #[arg(value_name = "DIR|OWNER/NAME[@REVISION]")]
     folder: Option<PathBuf>,
     /// Print JSON
     #[arg(long)]

@@ -5,6 +5,8 @@
 mod check;
 mod codec;
 mod files;
+#[cfg(feature = "hub")]
+mod hub;
 mod inspect;
 mod say;
 mod trace;
@@ -47,8 +49,9 @@ enum Command {
 /// Which model, and where it runs.
 #[derive(Args)]
 struct ModelArgs {
-    /// Model folder in the published layout; the embedded demo model where none is given
-    #[arg(short, long, value_name = "DIR")]
+    /// Model folder in the published layout, or a model of the hub, downloaded once; the embedded demo model where
+    /// none is given
+    #[arg(short, long, value_name = "DIR|OWNER/NAME[@REVISION]")]
     model: Option<PathBuf>,
 }
 
@@ -67,7 +70,15 @@ struct DeviceArgs {
 impl ModelArgs {
     fn source(&self) -> Result<ModelSource> {
         match &self.model {
-            Some(folder) => Ok(ModelSource::Folder(folder.clone())),
+            Some(given) => {
+                #[cfg(feature = "hub")]
+                if !given.exists()
+                    && let Some(id) = given.to_str().and_then(qwentts::hub::HubId::parse)
+                {
+                    return Ok(ModelSource::Folder(hub::folder(&id)?));
+                }
+                Ok(ModelSource::Folder(given.clone()))
+            }
             #[cfg(feature = "demo")]
             None => Ok(ModelSource::Demo),
             #[cfg(not(feature = "demo"))]
