@@ -109,9 +109,9 @@ pub struct Sampling {
 }
 
 impl SamplingOptions {
-    /// Greedy for talker and predictor: the conformance mode.
-    pub fn greedy() -> SamplingOptions {
-        SamplingOptions { do_sample: Some(false), subtalker_dosample: Some(false), ..Default::default() }
+    /// Whether talker and predictor draw, or take the best score: greedy, the conformance mode.
+    pub fn draws(&mut self, draws: bool) {
+        (self.do_sample, self.subtalker_dosample) = (Some(draws), Some(draws));
     }
 
     /// Checks what is said here; the error names the field.

@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::frame::{Frame, GROUPS};
 use crate::model::Model;
 use crate::prompt::live::LiveTokenizer;
-use crate::prompt::template::{Prefill, ROLE_IDS, TAIL_IDS, Template, TextSoFar};
+use crate::prompt::template::{Prefill, ROLE_IDS, Template, TextSoFar};
 use crate::request::{Layout, Request, Voice};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -69,18 +69,20 @@ pub struct Speech {
     last: Option<Frame>,
     end: Option<End>,
     failed: bool,
+    /// All but the target text's, which `text` holds.
     ids: PromptIds,
     positions: usize,
 }
 
 /// Ids of the templated strings, as the official processor gives them.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
 pub struct PromptIds {
     /// The target text.
     pub text: Vec<u32>,
     /// The instruction, where it reaches the model.
     pub instruct: Option<Vec<u32>>,
     /// The reference's transcript.
+    #[serde(rename = "ref")]
     pub reference: Option<Vec<u32>>,
 }
 
@@ -131,7 +133,6 @@ impl Speech {
         let config = &model.config;
         let controls = &config.text_controls;
         let newline = model.tokenizer.newline();
-        let tail = [controls.im_end, newline, controls.im_start, controls.assistant, newline];
         let encode = |role: &str, body: &str| -> Result<Vec<u32>> {
             let segment = format!("{role}\n{body}");
             let mut ids = vec![controls.im_start];
@@ -189,7 +190,6 @@ impl Speech {
             }
         }
         let ready = template.prefill(feed.so_far())?;
-        ids.text.extend(tail); // `ids` puts what has come before it
         let sampling = request.sampling.settle(&config.sampling)?;
         request.randomness.check()?;
         let slot = reference.slot(sampling, request.randomness.clone());
@@ -361,9 +361,11 @@ impl Speech {
         while !self.text.ended() {
             self.text.arrive()?;
         }
+        let model = &self.reference.model;
+        let (controls, newline) = (&model.config.text_controls, model.tokenizer.newline());
         let mut ids = self.ids.clone();
-        debug_assert_eq!(ids.text.len(), TAIL_IDS);
-        ids.text.splice(0..0, self.text.ids.iter().copied());
+        ids.text.clone_from(&self.text.ids);
+        ids.text.extend([controls.im_end, newline, controls.im_start, controls.assistant, newline]);
         Ok(ids)
     }
 }

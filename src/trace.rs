@@ -5,7 +5,7 @@ use crate::cpu::{Recording, Reference};
 use crate::error::{Error, Result};
 use crate::frame::{Frame, GROUPS, SAMPLES_PER_FRAME};
 use crate::request::{Randomness, ReferenceSpeech, Regex, Request, SamplingOptions, Voice, VoicePrompt};
-use crate::speech::{End, Speech, Text};
+use crate::speech::{End, PromptIds, Speech, Text};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -68,7 +68,7 @@ pub const FIELDS: [&str; 26] = [
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Trace {
     /// Ids of the templated strings.
-    pub ids: TraceIds,
+    pub ids: PromptIds,
     /// The prompt's vectors, in three numbers.
     pub prefill: Prefill,
     /// What the engine chose.
@@ -81,18 +81,6 @@ pub struct Trace {
     pub samples: usize,
     /// Where it ran.
     pub device: String,
-}
-
-/// Ids of the templated strings.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct TraceIds {
-    /// The target text.
-    pub text: Vec<u32>,
-    /// The instruction.
-    pub instruct: Option<Vec<u32>>,
-    /// The reference's transcript.
-    #[serde(rename = "ref")]
-    pub reference: Option<Vec<u32>>,
 }
 
 /// The prompt's vectors, in three numbers.
@@ -165,7 +153,7 @@ impl TraceRequest {
         };
         let mut sampling = self.sampling.clone();
         if self.greedy {
-            (sampling.do_sample, sampling.subtalker_dosample) = (Some(false), Some(false));
+            sampling.draws(false);
         }
         let request = Request {
             voice,
@@ -215,7 +203,7 @@ pub fn run(reference: &Arc<Reference>, request: &TraceRequest, onto: Option<&Tra
     let ids = speech.ids()?;
     let embeds = speech.recording().map_or(&[][..], |r: &Recording| &r.prefill_embeds);
     let trace = Trace {
-        ids: TraceIds { text: ids.text, instruct: ids.instruct, reference: ids.reference },
+        ids,
         prefill: Prefill {
             positions: speech.prefill_positions(),
             sum: embeds.iter().map(|&x| f64::from(x)).sum(),

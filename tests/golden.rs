@@ -6,7 +6,8 @@ mod support;
 use qwentts::cpu::Reference;
 use qwentts::model::Model;
 use qwentts::source::ModelSource;
-use qwentts::trace::{Comparison, NEAR_TIE, Run, Trace, TraceIds, TraceRequest, compare, run};
+use qwentts::speech::PromptIds;
+use qwentts::trace::{Comparison, NEAR_TIE, Run, Trace, TraceRequest, compare, run};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::fs;
@@ -256,7 +257,7 @@ fn the_demo_voice_says_what_it_says_officially() {
         assert!(frames.len() == sentence.frames && rest.is_empty());
         let request = TraceRequest::parse(sentence.request.to_string().as_bytes()).unwrap();
         let mut official = Trace {
-            ids: TraceIds { text: Vec::new(), instruct: None, reference: None }, // not recorded here
+            ids: PromptIds::default(), // not recorded here
             prefill: sentence.prefill,
             frames: frames.iter().map(|f| f.map(u16::from)).collect(),
             end: sentence.end.clone(),

@@ -1,8 +1,8 @@
 //! The operations that look along time, over channel-first signals: convolutions, plain, transposed and depthwise,
 //! and SnakeBeta on the way into them. `ops` states the rule that makes any cutting of time give the same bits.
 
-use super::simd::{LANES, Stored, Threads, fma, for_dtype};
-use crate::weights::{Conv, SnakeBeta};
+use super::simd::{LANES, Threads, fma};
+use crate::weights::{Conv, SnakeBeta, Stored, for_dtype};
 
 /// A channel-first signal `[channel][past + len]` whose first `past` columns are what came before. Rows are
 /// longer than they seem, so that a convolution may read whole lanes at the end.
@@ -103,7 +103,7 @@ const COLUMNS_TOGETHER: usize = 256;
 pub fn conv(threads: &Threads, conv: &Conv, dilation: usize, x: &Signal, y: &mut [f32]) {
     let &[_, input, taps] = &conv.weight.shape[..] else { return };
     debug_assert_eq!(x.past, (taps - 1) * dilation);
-    for_dtype!(conv.weight, W, {
+    for_dtype!(conv.weight.dtype, W, {
         let numbers = W::numbers(conv.weight.bytes());
         let row = |r: usize| &numbers[r * input * taps..][..input * taps];
         threads.split(
@@ -185,7 +185,7 @@ fn conv_tile<W: Stored, const R: usize>(
 pub fn conv_transposed(threads: &Threads, conv: &Conv, rate: usize, x: &Signal, y: &mut [f32]) {
     let &[input, out, k] = &conv.weight.shape[..] else { return };
     debug_assert_eq!(x.past, k / rate - 1);
-    for_dtype!(conv.weight, W, {
+    for_dtype!(conv.weight.dtype, W, {
         let numbers = W::numbers(conv.weight.bytes());
         let taps = |i: usize, c: usize| &numbers[(i * out + c) * k..][..k];
         threads.split(

@@ -9,8 +9,8 @@
 //! Layouts: time-major `[t][channel]` for what looks at one position, channel-first `[channel][t]` for what
 //! looks along time.
 
-use super::simd::{LANES, Stored, Threads, fma, for_dtype};
-use crate::weights::Tensor;
+use super::simd::{LANES, Threads, fma};
+use crate::weights::{Stored, Tensor, for_dtype};
 
 // ---- linear --------------------------------------------------------------------------------------------------
 
@@ -37,7 +37,7 @@ pub fn linear(threads: &Threads, weight: &Tensor, bias: Option<&[f32]>, x: &[f32
 /// As `linear`, but y is [out][t]: a task owns whole rows of the weight, so each is read once.
 fn linear_rows(threads: &Threads, weight: &Tensor, columns: &[&[f32]], y: &mut [f32]) {
     let input = columns[0].len();
-    for_dtype!(weight, W, {
+    for_dtype!(weight.dtype, W, {
         let numbers = W::numbers(weight.bytes());
         let row = |r: usize| &numbers[r * input..][..input];
         threads.split(

@@ -1,4 +1,4 @@
-//! How the reference uses the machine: threads over outputs, 16 lanes in a sum, stored numbers widened to f32.
+//! How the reference uses the machine: threads over outputs, 16 lanes in a sum.
 //! Knows no operation.
 
 use crate::error::{Error, Result};
@@ -49,7 +49,7 @@ impl Threads {
         // A few for each thread, so that one which is held up does not hold up all.
         let tasks = (units * cost / WORTH_A_TASK).clamp(1, 4 * self.pool.current_num_threads());
         if tasks == 1 {
-            return self.simd.dispatch(Task { work: &work, first: 0, piece: out });
+            return self.here(out, work);
         }
         let per_task = units.div_ceil(tasks);
         out.par_chunks_mut(per_task * unit)
@@ -82,77 +82,6 @@ pub fn fma(sum: &mut [f32; LANES], a: &[f32; LANES], b: &[f32; LANES]) {
         sum[l] = a[l].mul_add(b[l], sum[l]);
     }
 }
-
-// ---- stored numbers ------------------------------------------------------------------------------------------
-
-/// A storage type whose numbers widen to f32 in blocks of `LANES`.
-pub trait Stored {
-    type One: Copy;
-    /// All numbers of a byte slice, one by one.
-    fn numbers(bytes: &[u8]) -> &[Self::One];
-    fn widen(one: Self::One) -> f32;
-}
-
-pub struct Bf16;
-pub struct F16;
-pub struct F32;
-
-impl Stored for Bf16 {
-    type One = [u8; 2];
-    #[inline(always)]
-    fn numbers(bytes: &[u8]) -> &[[u8; 2]] {
-        bytes.as_chunks().0
-    }
-    #[inline(always)]
-    fn widen(one: [u8; 2]) -> f32 {
-        f32::from_bits(u32::from(u16::from_le_bytes(one)) << 16)
-    }
-}
-
-impl Stored for F16 {
-    type One = [u8; 2];
-    #[inline(always)]
-    fn numbers(bytes: &[u8]) -> &[[u8; 2]] {
-        bytes.as_chunks().0
-    }
-    #[inline(always)]
-    fn widen(one: [u8; 2]) -> f32 {
-        half::f16::from_le_bytes(one).to_f32()
-    }
-}
-
-impl Stored for F32 {
-    type One = [u8; 4];
-    #[inline(always)]
-    fn numbers(bytes: &[u8]) -> &[[u8; 4]] {
-        bytes.as_chunks().0
-    }
-    #[inline(always)]
-    fn widen(one: [u8; 4]) -> f32 {
-        f32::from_le_bytes(one)
-    }
-}
-
-/// Runs `$body` with `$W` naming the storage type of `$tensor`.
-macro_rules! for_dtype {
-    ($tensor:expr, $W:ident, $body:expr) => {
-        match $tensor.dtype {
-            $crate::weights::Dtype::Bf16 => {
-                type $W = $crate::cpu::simd::Bf16;
-                $body
-            }
-            $crate::weights::Dtype::F16 => {
-                type $W = $crate::cpu::simd::F16;
-                $body
-            }
-            $crate::weights::Dtype::F32 => {
-                type $W = $crate::cpu::simd::F32;
-                $body
-            }
-        }
-    };
-}
-pub(super) use for_dtype;
 
 #[cfg(test)]
 pub(super) mod tests {

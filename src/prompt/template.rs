@@ -2,15 +2,13 @@
 //! what trails. Works on ids that may still be arriving; checks that the model can do what is asked.
 
 use super::{CodecInput, Position};
-use crate::config::{Config, ModelKind};
+use crate::config::{CodecControls, Config, ModelKind, TextControls};
 use crate::error::{Error, Result};
 use crate::frame::{Frame, check_codes};
 use crate::request::{Layout, ReferenceSpeech, Request, Voice};
 
 /// Ids before the body of a templated text: `<|im_start|>`, `assistant`, newline.
 pub const ROLE_IDS: usize = 3;
-/// Ids after the body of a target text: `<|im_end|>`, newline, `<|im_start|>`, `assistant`, newline.
-pub const TAIL_IDS: usize = 5;
 /// Ids after the body of a reference transcript: `<|im_end|>`, newline.
 pub const REFERENCE_TAIL_IDS: usize = 2;
 
@@ -18,7 +16,8 @@ pub const REFERENCE_TAIL_IDS: usize = 2;
 pub struct Template {
     layout: Layout,
     max_positions: usize,
-    controls: Controls,
+    text_controls: TextControls,
+    codec_controls: CodecControls,
     instruct: Vec<u32>,
     /// The codec row: tags, speaker, pad.
     row: Vec<CodecInput>,
@@ -28,16 +27,6 @@ pub struct Template {
 struct ReferenceIds {
     body: Vec<u32>,
     frames: Vec<Frame>,
-}
-
-/// The ids that the layouts need besides text.
-struct Controls {
-    tts_pad: u32,
-    tts_bos: u32,
-    tts_eos: u32,
-    im_end: u32,
-    codec_pad: u32,
-    codec_bos: u32,
 }
 
 /// What of the target text is known: its templated ids without the tail, so far.
@@ -81,14 +70,8 @@ impl Template {
         Ok(Template {
             layout: layout_of(config, request),
             max_positions: config.max_positions,
-            controls: Controls {
-                tts_pad: config.text_controls.tts_pad,
-                tts_bos: config.text_controls.tts_bos,
-                tts_eos: config.text_controls.tts_eos,
-                im_end: config.text_controls.im_end,
-                codec_pad: codec.pad,
-                codec_bos: codec.bos,
-            },
+            text_controls: config.text_controls,
+            codec_controls: config.codec_controls,
             instruct,
             row,
             reference,
@@ -120,18 +103,18 @@ impl Template {
             return None;
         }
         let (role, body) = text.ids.split_at(ROLE_IDS.min(text.ids.len()));
-        let c = &self.controls;
+        let (c, codec) = (&self.text_controls, &self.codec_controls);
         let at = |text: u32, codec: u32| Position { text, codec: CodecInput::Id(codec) };
         let mut positions: Vec<Position> = Vec::new();
         positions.extend(self.instruct.iter().chain(role).map(|&text| Position { text, codec: CodecInput::None }));
-        for (i, codec) in self.row.iter().enumerate() {
+        for (i, input) in self.row.iter().enumerate() {
             let text = if i + 1 < self.row.len() { c.tts_pad } else { c.tts_bos };
-            positions.push(Position { text, codec: codec.clone() });
+            positions.push(Position { text, codec: input.clone() });
         }
         match (&self.reference, self.layout) {
             (None, Layout::Whole) => {
-                positions.extend(body.iter().chain([&c.tts_eos]).map(|&text| at(text, c.codec_pad)));
-                positions.push(at(c.tts_pad, c.codec_bos));
+                positions.extend(body.iter().chain([&c.tts_eos]).map(|&text| at(text, codec.pad)));
+                positions.push(at(c.tts_pad, codec.bos));
                 Some(Prefill { positions, body_used: body.len(), eos_used: true })
             }
             (None, Layout::Streaming) => {
@@ -141,15 +124,15 @@ impl Template {
                     None if text.ended => c.im_end,
                     None => return None,
                 };
-                positions.push(at(first, c.codec_bos));
+                positions.push(at(first, codec.bos));
                 Some(Prefill { positions, body_used: body.len().min(1), eos_used: false })
             }
             (Some(reference), layout) => {
                 let text_row = reference.body.iter().chain(body).copied();
                 let frames = reference.frames.iter().map(|f| CodecInput::Frame(*f));
-                let codec_row = std::iter::once(CodecInput::Id(c.codec_bos)).chain(frames);
+                let codec_row = std::iter::once(CodecInput::Id(codec.bos)).chain(frames);
                 if layout == Layout::Whole {
-                    positions.extend(text_row.chain([c.tts_eos]).map(|text| at(text, c.codec_pad)));
+                    positions.extend(text_row.chain([c.tts_eos]).map(|text| at(text, codec.pad)));
                     positions.extend(codec_row.map(|codec| Position { text: c.tts_pad, codec }));
                     return Some(Prefill { positions, body_used: body.len(), eos_used: true });
                 }

@@ -13,7 +13,8 @@ pub use file::Index;
 pub use file::{TensorFile, TensorInfo};
 pub use predictor::PredictorWeights;
 pub use talker::TalkerWeights;
-pub use tensor::{Dtype, Tensor};
+pub(crate) use tensor::for_dtype;
+pub use tensor::{Bf16, Dtype, F16, F32, Stored, Tensor};
 
 use crate::config::{Config, StackConfig};
 use crate::error::Result;

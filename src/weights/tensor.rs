@@ -20,6 +20,75 @@ impl Dtype {
     }
 }
 
+/// A storage type whose numbers widen to f32.
+pub trait Stored {
+    type One: Copy;
+    /// All numbers of a byte slice, one by one.
+    fn numbers(bytes: &[u8]) -> &[Self::One];
+    fn widen(one: Self::One) -> f32;
+}
+
+pub struct Bf16;
+pub struct F16;
+pub struct F32;
+
+impl Stored for Bf16 {
+    type One = [u8; 2];
+    #[inline(always)]
+    fn numbers(bytes: &[u8]) -> &[[u8; 2]] {
+        bytes.as_chunks().0
+    }
+    #[inline(always)]
+    fn widen(one: [u8; 2]) -> f32 {
+        f32::from_bits(u32::from(u16::from_le_bytes(one)) << 16)
+    }
+}
+
+impl Stored for F16 {
+    type One = [u8; 2];
+    #[inline(always)]
+    fn numbers(bytes: &[u8]) -> &[[u8; 2]] {
+        bytes.as_chunks().0
+    }
+    #[inline(always)]
+    fn widen(one: [u8; 2]) -> f32 {
+        half::f16::from_le_bytes(one).to_f32()
+    }
+}
+
+impl Stored for F32 {
+    type One = [u8; 4];
+    #[inline(always)]
+    fn numbers(bytes: &[u8]) -> &[[u8; 4]] {
+        bytes.as_chunks().0
+    }
+    #[inline(always)]
+    fn widen(one: [u8; 4]) -> f32 {
+        f32::from_le_bytes(one)
+    }
+}
+
+/// Runs `$body` with `$W` naming the storage type of `$dtype`.
+macro_rules! for_dtype {
+    ($dtype:expr, $W:ident, $body:expr) => {
+        match $dtype {
+            $crate::weights::Dtype::Bf16 => {
+                type $W = $crate::weights::Bf16;
+                $body
+            }
+            $crate::weights::Dtype::F16 => {
+                type $W = $crate::weights::F16;
+                $body
+            }
+            $crate::weights::Dtype::F32 => {
+                type $W = $crate::weights::F32;
+                $body
+            }
+        }
+    };
+}
+pub(crate) use for_dtype;
+
 /// A view; cheap to clone. Numbers are little-endian and row-major, at any alignment.
 #[derive(Clone)]
 pub struct Tensor {
@@ -67,21 +136,9 @@ impl Tensor {
 }
 
 fn widen(dtype: Dtype, bytes: &[u8], out: &mut [f32]) {
-    match dtype {
-        Dtype::F32 => {
-            for (o, b) in out.iter_mut().zip(bytes.as_chunks::<4>().0) {
-                *o = f32::from_le_bytes(*b);
-            }
+    for_dtype!(dtype, W, {
+        for (o, &number) in out.iter_mut().zip(W::numbers(bytes)) {
+            *o = W::widen(number);
         }
-        Dtype::Bf16 => {
-            for (o, b) in out.iter_mut().zip(bytes.as_chunks::<2>().0) {
-                *o = half::bf16::from_le_bytes(*b).to_f32();
-            }
-        }
-        Dtype::F16 => {
-            for (o, b) in out.iter_mut().zip(bytes.as_chunks::<2>().0) {
-                *o = half::f16::from_le_bytes(*b).to_f32();
-            }
-        }
-    }
+    })
 }

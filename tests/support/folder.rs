@@ -139,11 +139,9 @@ pub fn base() -> Folder {
 }
 
 pub fn say(max_new_tokens: usize) -> Request {
-    Request {
-        voice: Voice::Preset("slt".into()),
-        sampling: SamplingOptions { max_new_tokens: Some(max_new_tokens), ..SamplingOptions::greedy() },
-        ..Default::default()
-    }
+    let mut sampling = SamplingOptions { max_new_tokens: Some(max_new_tokens), ..Default::default() };
+    sampling.draws(false);
+    Request { voice: Voice::Preset("slt".into()), sampling, ..Default::default() }
 }
 
 pub fn hello() -> Text {

@@ -26,7 +26,7 @@ pub struct Check {
     text_file: Option<PathBuf>,
     /// Frames that were decoded at once, in order, the last repeating; every frame's border is tried where not given
     #[arg(long, value_parser = files::parse_chunks, value_name = "N,N,…")]
-    chunks: Option<std::vec::Vec<usize>>,
+    chunks: Option<files::Widths>,
     /// Print a line of JSON for each file
     #[arg(long)]
     json: bool,

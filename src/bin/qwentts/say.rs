@@ -108,23 +108,20 @@ impl Say {
                 first_sound = started.elapsed();
             }
             frames += chunk.len();
-            let sound_s = (frames * SAMPLES_PER_FRAME) as f64 / f64::from(SAMPLE_RATE);
-            bar.set_message(format!(
-                "{sound_s:.1} s of speech, {:.2}x real time",
-                sound_s / started.elapsed().as_secs_f64()
-            ));
+            let speed = sound_s(frames) / started.elapsed().as_secs_f64();
+            bar.set_message(format!("{:.1} s of speech, {speed:.2}x real time", sound_s(frames)));
             bar.tick();
         }
         bar.finish_and_clear();
+        let total_s = started.elapsed().as_secs_f64();
         let figures = Figures {
             output: self.output.display().to_string(),
             frames,
-            sound_s: (frames * SAMPLES_PER_FRAME) as f64 / f64::from(SAMPLE_RATE),
+            sound_s: sound_s(frames),
             open_ms: opened.as_secs_f64() * 1e3,
             first_sound_ms: first_sound.as_secs_f64() * 1e3,
-            total_ms: started.elapsed().as_secs_f64() * 1e3,
-            real_time_factor: started.elapsed().as_secs_f64() / (frames * SAMPLES_PER_FRAME) as f64
-                * f64::from(SAMPLE_RATE),
+            total_ms: total_s * 1e3,
+            real_time_factor: total_s / sound_s(frames),
             end: speech.end().map_or("not ended", End::name),
             seed,
         };
@@ -153,7 +150,7 @@ impl Say {
             ..Default::default()
         };
         if self.greedy || self.sample {
-            (sampling.do_sample, sampling.subtalker_dosample) = (Some(self.sample), Some(self.sample));
+            sampling.draws(self.sample);
         }
         let shapes = self.temperature.is_some() || self.top_k.is_some() || self.top_p.is_some();
         if shapes && !sampling.settle(&model.config.sampling)?.talker.do_sample {
@@ -195,6 +192,11 @@ impl Figures {
             files::note("note: cut at max_new_tokens; the model had not finished");
         }
     }
+}
+
+/// How long so many frames sound.
+fn sound_s(frames: usize) -> f64 {
+    (frames * SAMPLES_PER_FRAME) as f64 / f64::from(SAMPLE_RATE)
 }
 
 /// A spinner on a terminal; nothing elsewhere.
