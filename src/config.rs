@@ -163,6 +163,12 @@ impl Config {
         Ok(config)
     }
 
+    /// Whether an instruction reaches the model: upstream drops it for presets of the 0.6B, whose size string it
+    /// tests for being part of "0b6".
+    pub fn takes_instruct(&self) -> bool {
+        !(self.kind == ModelKind::CustomVoice && "0b6".contains(&self.size))
+    }
+
     /// Names a caller may ask for: dialects belong to speakers and are not on the list.
     pub fn language_names(&self) -> impl Iterator<Item = &str> {
         self.languages.keys().map(String::as_str).filter(|name| !name.contains("dialect"))

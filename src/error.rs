@@ -2,12 +2,13 @@
 //! what was expected; nothing below prints, exits or panics.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// The library's result.
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// What went wrong, in words for the one who can mend it.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// A file could not be opened, read, mapped or written.
@@ -16,7 +17,7 @@ pub enum Error {
         /// The file.
         path: PathBuf,
         /// What the system said.
-        source: std::io::Error,
+        source: Arc<std::io::Error>,
     },
     /// A checkpoint file is there but does not hold what the model needs.
     #[error("{file}: {what}")]
@@ -42,6 +43,15 @@ pub enum Error {
         /// What was found and what is possible.
         what: String,
     },
+    /// The engine has all the streams that it takes; try again once one has ended.
+    #[error("engine: {what}")]
+    Busy {
+        /// How many streams it takes.
+        what: String,
+    },
+    /// The engine was closed.
+    #[error("engine: is closed")]
+    Closed,
     /// Arithmetic left the finite numbers, or the machine refused a resource.
     #[error("{call}: {what}")]
     Compute {
@@ -65,7 +75,8 @@ impl Error {
         Error::Compute { call, what: what.into() }
     }
 
-    pub(crate) fn file(path: impl Into<PathBuf>, source: std::io::Error) -> Self {
-        Error::File { path: path.into(), source }
+    /// A file's name with what the system said of it.
+    pub fn file(path: impl Into<PathBuf>, source: std::io::Error) -> Self {
+        Error::File { path: path.into(), source: Arc::new(source) }
     }
 }

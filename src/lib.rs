@@ -25,9 +25,11 @@
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
 
+pub(crate) mod backend;
 pub mod check;
 pub mod config;
 pub mod cpu;
+pub mod engine;
 pub mod error;
 pub mod frame;
 #[cfg(feature = "hub")]
@@ -42,9 +44,10 @@ pub mod trace;
 pub(crate) mod weights;
 
 pub use cpu::{CodecSlot, Reference};
+pub use engine::{Engine, EngineOptions, Stream};
 pub use error::{Error, Result};
 pub use frame::{Frame, GROUPS, SAMPLE_RATE, SAMPLES_PER_FRAME};
 pub use model::Model;
-pub use request::{Request, SamplingOptions, Voice};
+pub use request::{Randomness, Request, SamplingOptions, Voice};
 pub use source::ModelSource;
 pub use speech::{Speech, Text};

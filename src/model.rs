@@ -1,6 +1,6 @@
 //! An open checkpoint: its facts, its tokenizer and its mapped weights. Immutable; share it by `Arc`.
 
-use crate::config::{Config, ModelKind};
+use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::prompt::tokenizer::Tokenizer;
 use crate::source::ModelSource;
@@ -35,12 +35,6 @@ impl Model {
     /// Names of the preset voices, sorted; empty for Base and VoiceDesign.
     pub fn voices(&self) -> impl Iterator<Item = &str> {
         self.config.speakers.keys().map(String::as_str)
-    }
-
-    /// Whether an instruction reaches the model: upstream drops it for presets of the 0.6B, whose size string it
-    /// tests for being part of "0b6".
-    pub fn takes_instruct(&self) -> bool {
-        !(self.config.kind == ModelKind::CustomVoice && "0b6".contains(&self.config.size))
     }
 
     /// Every tensor of the checkpoint, those of parts that are not used yet among them.

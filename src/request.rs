@@ -1,8 +1,9 @@
-//! What a caller asks for: voice, language, layout, instruction, sampling, randomness. Owns the defaults
-//! and the limits of each; knows no model.
+//! What a caller asks for: voice, language, layout, instruction, sampling, randomness, and how the engine hands the
+//! speech out. Owns the defaults and the limits of each; knows no model.
 
 use crate::error::{Error, Result};
-use crate::frame::Frame;
+use crate::frame::{FRAME_TIME, Frame, MAX_CHUNK_FRAMES, SAMPLE_RATE};
+use std::time::Duration;
 
 /// How the text reaches the talker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -181,6 +182,102 @@ impl Randomness {
     }
 }
 
+/// What the engine hands out of an utterance.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Output {
+    /// Sound.
+    #[default]
+    Samples,
+    /// Codes, as soon as they are chosen; no codec runs.
+    Frames,
+    /// Each by its own read.
+    Both,
+}
+
+/// What the engine does when live text has run dry and has not ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnDry {
+    /// Waits: exact, as if the text had come at once.
+    #[default]
+    Wait,
+    /// After this long goes on with the model's padding in place of text, so that sound flows on. No longer what the
+    /// same text at once would have given; `Stats::pads` says so.
+    PadAfter(Duration),
+}
+
+/// The most frames that a text can need: `frames + frames_per_token * text tokens`. Speech that goes on beyond it has
+/// lost its text, and ends with `End::Length`. Grows while text arrives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LengthCap {
+    /// For the shortest text.
+    pub frames: usize,
+    /// For each text token.
+    pub frames_per_token: usize,
+}
+
+impl Default for LengthCap {
+    /// 6 s, and 1.28 s for each token: English needs some .3 s a token, spelled digits .5 s.
+    fn default() -> Self {
+        LengthCap { frames: 75, frames_per_token: 16 }
+    }
+}
+
+impl LengthCap {
+    /// Frames at most for a text of so many tokens.
+    pub fn of(&self, text_tokens: usize) -> usize {
+        self.frames.saturating_add(self.frames_per_token.saturating_mul(text_tokens))
+    }
+}
+
+/// How the engine hands an utterance out.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Delivery {
+    /// Sound, codes or both.
+    pub output: Output,
+    /// One of `engine::RATES_HZ`.
+    pub sample_rate_hz: u32,
+    /// Widths of the chunks, in frames; the last repeats. A chunk is narrower where the speech pauses or ends.
+    pub chunk_frames: Vec<usize>,
+    /// How much sound may wait for its reader before the speech waits for him.
+    pub lead: Duration,
+    /// When live text has run dry.
+    pub on_dry: OnDry,
+    /// When to stop speech that does not end.
+    pub length_cap: LengthCap,
+}
+
+impl Default for Delivery {
+    fn default() -> Self {
+        Delivery {
+            output: Output::default(),
+            sample_rate_hz: SAMPLE_RATE,
+            chunk_frames: vec![1, 2, 4, 8],
+            lead: Duration::from_secs(10),
+            on_dry: OnDry::default(),
+            length_cap: LengthCap::default(),
+        }
+    }
+}
+
+impl Delivery {
+    /// Checks what does not depend on the engine; the error names the field.
+    pub fn check(&self) -> Result<()> {
+        match self.chunk_frames.iter().all(|w| (1..=MAX_CHUNK_FRAMES).contains(w)) && !self.chunk_frames.is_empty() {
+            true => {}
+            false => {
+                let what = format!("is {:?}; expected widths of 1 to {MAX_CHUNK_FRAMES}", self.chunk_frames);
+                return Err(Error::request("chunk_frames", what));
+            }
+        }
+        match self.lead < FRAME_TIME {
+            true => {
+                Err(Error::request("lead", format!("is {:?}; expected at least a frame, {FRAME_TIME:?}", self.lead)))
+            }
+            false => Ok(()),
+        }
+    }
+}
+
 /// One utterance, but for its text.
 #[derive(Clone, Debug)]
 pub struct Request {
@@ -201,6 +298,8 @@ pub struct Request {
     /// Whether control strings such as `<|im_end|>` inside text are controls, as upstream has it. Off, they
     /// are text, so that no caller's text can steer the prompt.
     pub special_tokens: bool,
+    /// How the engine hands the speech out; the bare loop (`Speech`) knows nothing of it.
+    pub delivery: Delivery,
 }
 
 impl Default for Request {
@@ -214,6 +313,7 @@ impl Default for Request {
             randomness: Randomness::Seed(0),
             regex: Regex::default(),
             special_tokens: false,
+            delivery: Delivery::default(),
         }
     }
 }

@@ -3,11 +3,11 @@
 
 use crate::cpu::{CodecSlot, Recording, Reference, Slot, Step};
 use crate::error::{Error, Result};
-use crate::frame::{Frame, GROUPS};
+use crate::frame::{End, Frame, GROUPS};
 use crate::model::Model;
-use crate::prompt::live::LiveTokenizer;
-use crate::prompt::template::{Prefill, ROLE_IDS, Template, TextSoFar};
-use crate::request::{Layout, Request, Voice};
+pub use crate::prompt::PromptIds;
+use crate::prompt::{Position, Prompt};
+use crate::request::{Layout, Request};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -22,28 +22,6 @@ pub enum Text {
     Ids(Vec<u32>),
 }
 
-/// How an utterance ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
-    /// The model chose to stop.
-    Eos,
-    /// max_new_tokens were used up.
-    Length,
-    /// The forced frames were used up (conformance runs).
-    Forced,
-}
-
-impl End {
-    /// "eos", "length" or "forced".
-    pub fn name(self) -> &'static str {
-        match self {
-            End::Eos => "eos",
-            End::Length => "length",
-            End::Forced => "forced",
-        }
-    }
-}
-
 /// A frame with how near each of its choices was to another.
 #[derive(Clone, Copy, Debug)]
 pub struct Chosen {
@@ -56,158 +34,64 @@ pub struct Chosen {
 /// One utterance's timeline.
 pub struct Speech {
     reference: Arc<Reference>,
-    template: Template,
+    prompt: Prompt,
+    /// Text that has yet to arrive, when the prompt runs dry.
+    pieces: VecDeque<String>,
+    /// The prompt's positions, from when its text is there until they are prefilled.
+    ready: Option<Vec<Position>>,
     slot: Slot,
     codec: Option<CodecSlot>,
-    text: TextFeed,
-    /// The prompt, from when its text is there until it is prefilled.
-    ready: Option<Prefill>,
-    /// Ids that trail the prompt: `None` until it is prefilled.
-    trailing: Option<Trailing>,
     forced: Option<VecDeque<Frame>>,
     /// The frame to feed back before the next step.
     last: Option<Frame>,
     end: Option<End>,
     failed: bool,
-    /// All but the target text's, which `text` holds.
-    ids: PromptIds,
     positions: usize,
-}
-
-/// Ids of the templated strings, as the official processor gives them.
-#[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
-pub struct PromptIds {
-    /// The target text.
-    pub text: Vec<u32>,
-    /// The instruction, where it reaches the model.
-    pub instruct: Option<Vec<u32>>,
-    /// The reference's transcript.
-    #[serde(rename = "ref")]
-    pub reference: Option<Vec<u32>>,
-}
-
-/// Ids of the target text, role and body, as they become certain.
-struct TextFeed {
-    ids: Vec<u32>,
-    pieces: VecDeque<String>,
-    live: Option<LiveTokenizer>,
-}
-
-/// Where the trailing text stands.
-struct Trailing {
-    /// The reference transcript's rest, before the target's.
-    reference: VecDeque<u32>,
-    /// The next body id, counted with the role.
-    next: usize,
-    eos_used: bool,
-}
-
-impl TextFeed {
-    fn ended(&self) -> bool {
-        self.live.is_none()
-    }
-
-    fn so_far(&self) -> TextSoFar<'_> {
-        TextSoFar { ids: &self.ids, ended: self.ended() }
-    }
-
-    /// Lets the next piece arrive, or the end.
-    fn arrive(&mut self) -> Result<()> {
-        if let Some(mut live) = self.live.take() {
-            match self.pieces.pop_front() {
-                Some(piece) => {
-                    self.ids.extend(live.push(&piece)?);
-                    self.live = Some(live);
-                }
-                None => self.ids.extend(live.end()?),
-            }
-        }
-        Ok(())
-    }
 }
 
 impl Speech {
     /// Checks the request against the model and takes the text. No arithmetic yet.
     pub fn new(reference: Arc<Reference>, text: Text, request: &Request) -> Result<Speech> {
         let model = reference.model.clone();
-        let config = &model.config;
-        let controls = &config.text_controls;
-        let newline = model.tokenizer.newline();
-        let encode = |role: &str, body: &str| -> Result<Vec<u32>> {
-            let segment = format!("{role}\n{body}");
-            let mut ids = vec![controls.im_start];
-            ids.extend(model.tokenizer.encode(&segment, request.regex, request.special_tokens)?);
-            ids.extend([controls.im_end, newline]);
-            Ok(ids)
-        };
-        let mut ids = PromptIds::default();
-        if let Some(instruct) = request.instruct.as_deref().filter(|i| !i.is_empty()) {
-            if config.kind == crate::config::ModelKind::Base {
-                return Err(Error::request("instruct", "a Base model takes no instruction"));
-            }
-            if model.takes_instruct() {
-                ids.instruct = Some(encode("user", instruct)?);
-            }
-        }
-        if let Voice::Cloned(voice) = &request.voice
-            && let Some(r) = &voice.reference
-        {
-            if r.transcript.is_empty() {
-                return Err(Error::request("ref_text", "is empty; an in-context clone needs the recording's words"));
-            }
-            ids.reference = Some(encode("assistant", &r.transcript)?);
-        }
-        let template = Template::new(
-            config,
-            request,
-            ids.instruct.clone().unwrap_or_default(),
-            ids.reference.clone().unwrap_or_default(),
-        )?;
-        let mut feed = TextFeed { ids: vec![controls.im_start], pieces: VecDeque::new(), live: None };
+        let mut prompt = Prompt::new(&model.config, &model.tokenizer, request)?;
+        let mut pieces = VecDeque::new();
         match text {
             Text::Whole(text) => {
-                feed.ids = encode("assistant", &text)?;
-                feed.ids.truncate(feed.ids.len() - 2);
+                prompt.push(&text)?;
+                prompt.end()?;
             }
-            Text::Ids(body) => {
-                if let Some(&id) = body.iter().find(|&&id| id as usize >= config.text_vocab) {
-                    let what = format!("{id} is not under the model's text_vocab_size {}", config.text_vocab);
-                    return Err(Error::request("text_ids", what));
-                }
-                feed.ids.extend([controls.assistant, newline]);
-                feed.ids.extend(body);
+            Text::Ids(body) => prompt.give_ids(&body)?,
+            Text::Pieces(_) if prompt.layout() != Layout::Streaming => {
+                let what = "live text needs the streaming layout; this request has the whole-text one";
+                return Err(Error::request("pieces", what));
             }
-            Text::Pieces(pieces) => {
-                if template.layout() != Layout::Streaming {
-                    return Err(Error::request(
-                        "pieces",
-                        "live text needs the streaming layout; this request has the whole-text one",
-                    ));
-                }
-                feed.pieces = pieces.into();
-                let tokenizer = model.tokenizer.clone();
-                feed.live = Some(LiveTokenizer::new(tokenizer, "assistant\n", request.regex, request.special_tokens));
-            }
+            Text::Pieces(given) => pieces = given.into(),
         }
-        let ready = template.prefill(feed.so_far())?;
-        let sampling = request.sampling.settle(&config.sampling)?;
+        let ready = prompt.prefill()?;
+        let sampling = request.sampling.settle(&model.config.sampling)?;
         request.randomness.check()?;
         let slot = reference.slot(sampling, request.randomness.clone());
         Ok(Speech {
             reference,
-            template,
+            prompt,
+            pieces,
+            ready,
             slot,
             codec: None,
-            text: feed,
-            ready,
-            trailing: None,
             forced: None,
             last: None,
             end: None,
             failed: false,
-            ids,
             positions: 0,
         })
+    }
+
+    /// Lets the next piece of the text arrive, or the end.
+    fn arrive(&mut self) -> Result<()> {
+        match self.pieces.pop_front() {
+            Some(piece) => self.prompt.push(&piece),
+            None => self.prompt.end(),
+        }
     }
 
     /// Feeds these frames back instead of the chosen ones, and ends with them: for conformance runs.
@@ -255,7 +139,7 @@ impl Speech {
         if self.end.is_some() {
             return Ok(None);
         }
-        if self.trailing.is_none() {
+        if self.positions == 0 {
             self.prefill()?;
         }
         let forced = match &mut self.forced {
@@ -277,48 +161,33 @@ impl Speech {
                 self.last = Some(forced.unwrap_or(chosen));
                 return Ok(Some(Chosen { frame: chosen, margins }));
             }
-            Step::Eos => self.end = Some(End::Eos),
-            Step::Length => self.end = Some(End::Length),
+            Step::Ended(end) => self.end = Some(end),
         }
         Ok(None)
     }
 
     fn prefill(&mut self) -> Result<()> {
-        let prefill = loop {
+        let positions = loop {
             match self.ready.take() {
-                Some(prefill) => break prefill,
+                Some(positions) => break positions,
                 None => {
-                    self.text.arrive()?;
-                    self.ready = self.template.prefill(self.text.so_far())?;
+                    self.arrive()?;
+                    self.ready = self.prompt.prefill()?;
                 }
             }
         };
-        self.positions = prefill.positions.len();
-        self.reference.prefill(&mut self.slot, &prefill.positions);
-        self.trailing = Some(Trailing {
-            reference: self.template.trailing_reference().iter().copied().collect(),
-            next: ROLE_IDS + prefill.body_used,
-            eos_used: prefill.eos_used,
-        });
+        self.positions = positions.len();
+        self.reference.prefill(&mut self.slot, &positions);
         Ok(())
     }
 
-    /// The text token that goes with the next step: what trails, then eos once, then pad.
     fn next_text(&mut self) -> Result<u32> {
-        let controls = &self.reference.model.config.text_controls;
-        let Some(trailing) = &mut self.trailing else { return Ok(controls.tts_pad) };
-        if let Some(id) = trailing.reference.pop_front() {
-            return Ok(id);
+        loop {
+            match self.prompt.next_text() {
+                Some(id) => return Ok(id),
+                None => self.arrive()?,
+            }
         }
-        while self.text.ids.len() <= trailing.next && !self.text.ended() {
-            self.text.arrive()?;
-        }
-        if let Some(&id) = self.text.ids.get(trailing.next) {
-            trailing.next += 1;
-            return Ok(id);
-        }
-        let eos_used = std::mem::replace(&mut trailing.eos_used, true);
-        Ok(if eos_used { controls.tts_pad } else { controls.tts_eos })
     }
 
     /// The samples of these frames, which follow those of the last call. An in-context clone's codec has heard its
@@ -328,7 +197,7 @@ impl Speech {
             Some(slot) => slot,
             None => {
                 let mut slot = self.reference.codec_slot();
-                self.reference.decode(&mut slot, self.template.reference_frames())?;
+                self.reference.decode(&mut slot, self.prompt.reference_frames())?;
                 self.codec.insert(slot)
             }
         };
@@ -352,21 +221,16 @@ impl Speech {
 
     /// The layout in force.
     pub fn layout(&self) -> Layout {
-        self.template.layout()
+        self.prompt.layout()
     }
 
     /// The ids of the templated strings. Lets text that has not arrived arrive.
     pub fn ids(&mut self) -> Result<PromptIds> {
         self.check_failed()?;
-        while !self.text.ended() {
-            self.text.arrive()?;
+        while !self.prompt.ended() {
+            self.arrive()?;
         }
-        let model = &self.reference.model;
-        let (controls, newline) = (&model.config.text_controls, model.tokenizer.newline());
-        let mut ids = self.ids.clone();
-        ids.text.clone_from(&self.text.ids);
-        ids.text.extend([controls.im_end, newline, controls.im_start, controls.assistant, newline]);
-        Ok(ids)
+        Ok(self.prompt.ids())
     }
 }
 
@@ -376,7 +240,7 @@ mod tests {
     //! error as if nothing had been.
     use super::*;
     use crate::model::Model;
-    use crate::request::{Randomness, SamplingOptions};
+    use crate::request::{Randomness, SamplingOptions, Voice};
     use crate::source::ModelSource;
 
     fn speech(text: Text, request: Request) -> Speech {
@@ -393,7 +257,7 @@ mod tests {
             "one two three four five six seven eight nine ten".split_inclusive(' ').map(String::from).collect();
         let mut speech = speech(Text::Pieces(pieces), Request::default());
         assert!(speech.next_frame().unwrap().is_some());
-        assert!(speech.text.pieces.len() >= 7, "{} pieces wait", speech.text.pieces.len());
+        assert!(speech.pieces.len() >= 7, "{} pieces wait", speech.pieces.len());
     }
 
     #[test]

@@ -3,9 +3,10 @@
 
 use crate::cpu::{Recording, Reference};
 use crate::error::{Error, Result};
+use crate::frame::End;
 use crate::frame::{Frame, GROUPS, SAMPLES_PER_FRAME};
 use crate::request::{Randomness, ReferenceSpeech, Regex, Request, SamplingOptions, Voice, VoicePrompt};
-use crate::speech::{End, PromptIds, Speech, Text};
+use crate::speech::{PromptIds, Speech, Text};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -172,6 +173,7 @@ impl TraceRequest {
                 Some(other) => return Err(Error::request("regex", format!("is {other:?}; known are qwen, mistral"))),
             },
             special_tokens: self.special_tokens,
+            ..Default::default()
         };
         Ok((text, request))
     }

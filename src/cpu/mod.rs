@@ -3,6 +3,7 @@
 
 mod along_time;
 mod codec;
+pub(crate) mod lanes;
 mod ops;
 mod predictor;
 mod sample;
@@ -14,7 +15,7 @@ pub use codec::CodecSlot;
 pub use sample::philox_uniform;
 
 use crate::error::{Error, Result};
-use crate::frame::{Frame, GROUPS, check_codes};
+use crate::frame::{End, Frame, GROUPS, check_codes};
 use crate::model::Model;
 use crate::prompt::Position;
 use crate::request::{Randomness, Sampler, Sampling};
@@ -69,10 +70,9 @@ pub struct Recording {
 pub(crate) enum Step {
     /// The choices of a frame, and how near each was to another.
     Frame { chosen: Frame, margins: [f32; GROUPS] },
-    /// The talker chose to stop.
-    Eos,
-    /// max_new_tokens are used up; the last of them makes no frame, as upstream.
-    Length,
+    /// There is no frame: the talker chose to stop (Eos), or max_new_tokens are used up (Length), the last of which
+    /// makes no frame, as upstream.
+    Ended(End),
 }
 
 #[cfg(test)]
@@ -158,10 +158,10 @@ impl Reference {
         slot.tokens += 1;
         if forced.is_none() {
             if first.index == eos {
-                return Ok(Step::Eos);
+                return Ok(Step::Ended(End::Eos));
             }
             if slot.tokens >= sampling.max_new_tokens {
-                return Ok(Step::Length);
+                return Ok(Step::Ended(End::Length));
             }
         }
 

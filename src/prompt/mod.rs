@@ -1,11 +1,20 @@
 //! Text, voice, language and instruction as ids: a part to prefill, and trailing text fed one token a frame.
-//! `template` lays them out, `tokenizer` and `live` turn text into ids. Knows no arithmetic.
+//! `template` lays them out, `tokenizer` and `live` turn text into ids; `Prompt` joins them for one utterance, whose
+//! text may still be arriving. Knows no arithmetic.
 
 pub mod live;
 pub mod template;
 pub mod tokenizer;
 
+use crate::config::{Config, ModelKind, TextControls};
+use crate::error::{Error, Result};
 use crate::frame::Frame;
+use crate::request::{Layout, Request, Voice};
+use live::LiveTokenizer;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use template::{ROLE_IDS, Template, TextSoFar};
+use tokenizer::Tokenizer;
 
 /// One input position of the talker: a text token's vector plus what the codec side adds (MODEL.md 3).
 #[derive(Clone, Debug, PartialEq)]
@@ -25,4 +34,204 @@ pub enum CodecInput {
     Vector(Vec<f32>),
     /// A reference frame: the sum of its 16 group embeddings.
     Frame(Frame),
+}
+
+/// Ids of the templated strings, as the official processor gives them.
+#[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
+pub struct PromptIds {
+    /// The target text.
+    pub text: Vec<u32>,
+    /// The instruction, where it reaches the model.
+    pub instruct: Option<Vec<u32>>,
+    /// The reference's transcript.
+    #[serde(rename = "ref")]
+    pub reference: Option<Vec<u32>>,
+}
+
+/// One utterance's prompt. Its text comes whole, as ids, or live in pieces and then `end`.
+pub struct Prompt {
+    template: Template,
+    controls: TextControls,
+    text_vocab: usize,
+    newline: u32,
+    /// Turns text into ids until it has ended; `None` from then on.
+    live: Option<LiveTokenizer>,
+    /// Ids of the target text so far: role and body.
+    ids: Vec<u32>,
+    /// Ids of the instruction and of the reference's transcript.
+    others: PromptIds,
+    /// What trails the prompt, from when it was taken to be prefilled.
+    trailing: Option<Trailing>,
+}
+
+/// Where the trailing text stands.
+struct Trailing {
+    /// The reference transcript's rest, before the target's.
+    reference: VecDeque<u32>,
+    /// The next body id, counted with the role.
+    next: usize,
+    eos_used: bool,
+}
+
+impl Prompt {
+    /// Checks the request against the model. No text yet.
+    pub fn new(config: &Config, tokenizer: &Arc<Tokenizer>, request: &Request) -> Result<Prompt> {
+        let controls = config.text_controls;
+        let newline = tokenizer.newline();
+        let encode = |role: &str, body: &str| -> Result<Vec<u32>> {
+            let mut ids = vec![controls.im_start];
+            ids.extend(tokenizer.encode(&format!("{role}\n{body}"), request.regex, request.special_tokens)?);
+            ids.extend([controls.im_end, newline]);
+            Ok(ids)
+        };
+        let mut others = PromptIds::default();
+        if let Some(instruct) = request.instruct.as_deref().filter(|i| !i.is_empty()) {
+            if config.kind == ModelKind::Base {
+                return Err(Error::request("instruct", "a Base model takes no instruction"));
+            }
+            if config.takes_instruct() {
+                others.instruct = Some(encode("user", instruct)?);
+            }
+        }
+        if let Voice::Cloned(voice) = &request.voice
+            && let Some(r) = &voice.reference
+        {
+            if r.transcript.is_empty() {
+                return Err(Error::request("ref_text", "is empty; an in-context clone needs the recording's words"));
+            }
+            others.reference = Some(encode("assistant", &r.transcript)?);
+        }
+        let template = Template::new(
+            config,
+            request,
+            others.instruct.clone().unwrap_or_default(),
+            others.reference.clone().unwrap_or_default(),
+        )?;
+        let live = LiveTokenizer::new(tokenizer.clone(), "assistant\n", request.regex, request.special_tokens);
+        Ok(Prompt {
+            template,
+            controls,
+            text_vocab: config.text_vocab,
+            newline,
+            live: Some(live),
+            ids: vec![controls.im_start],
+            others,
+            trailing: None,
+        })
+    }
+
+    /// The next piece of the text, any size.
+    pub fn push(&mut self, piece: &str) -> Result<()> {
+        let Some(live) = &mut self.live else { return Err(text_has_ended()) };
+        self.ids.extend(live.push(piece)?);
+        Ok(())
+    }
+
+    /// Makes ids of all the text so far, as if it ended here; what follows begins a new stretch.
+    pub fn flush(&mut self) -> Result<()> {
+        let Some(live) = &mut self.live else { return Err(text_has_ended()) };
+        self.ids.extend(live.flush()?);
+        Ok(())
+    }
+
+    /// No more text will come.
+    pub fn end(&mut self) -> Result<()> {
+        if let Some(live) = self.live.take() {
+            self.ids.extend(live.end()?);
+        }
+        Ok(())
+    }
+
+    /// All of the text, as ids of its body.
+    pub fn give_ids(&mut self, body: &[u32]) -> Result<()> {
+        if let Some(&id) = body.iter().find(|&&id| id as usize >= self.text_vocab) {
+            let what = format!("{id} is not under the model's text_vocab_size {}", self.text_vocab);
+            return Err(Error::request("text_ids", what));
+        }
+        if self.live.take().is_none() {
+            return Err(text_has_ended());
+        }
+        self.ids.extend([self.controls.assistant, self.newline]);
+        self.ids.extend(body);
+        Ok(())
+    }
+
+    /// Whether no more text will come.
+    pub fn ended(&self) -> bool {
+        self.live.is_none()
+    }
+
+    /// Text tokens so far, without the template's.
+    pub fn text_tokens(&self) -> usize {
+        self.ids.len().saturating_sub(ROLE_IDS)
+    }
+
+    /// How many more text tokens `prefill` waits for: 0 once it would give the prompt. `None`: it waits for the end.
+    pub fn missing_tokens(&self) -> Option<usize> {
+        match self.trailing.is_some() {
+            true => Some(0),
+            false => self.template.missing_tokens(self.so_far()),
+        }
+    }
+
+    /// The positions to prefill, once; `None` while they need text that has not arrived.
+    pub fn prefill(&mut self) -> Result<Option<Vec<Position>>> {
+        let Some(prefill) = self.template.prefill(self.so_far())? else { return Ok(None) };
+        self.trailing = Some(Trailing {
+            reference: self.template.trailing_reference().iter().copied().collect(),
+            next: ROLE_IDS + prefill.body_used,
+            eos_used: prefill.eos_used,
+        });
+        Ok(Some(prefill.positions))
+    }
+
+    /// The text token that goes with the next step: what trails, then eos once, then pad. `None`: the text has run
+    /// dry and may go on.
+    pub fn next_text(&mut self) -> Option<u32> {
+        let trailing = self.trailing.as_mut()?;
+        if let Some(id) = trailing.reference.pop_front() {
+            return Some(id);
+        }
+        if let Some(&id) = self.ids.get(trailing.next) {
+            trailing.next += 1;
+            return Some(id);
+        }
+        if self.live.is_some() {
+            return None;
+        }
+        let eos_used = std::mem::replace(&mut trailing.eos_used, true);
+        Some(if eos_used { self.controls.tts_pad } else { self.controls.tts_eos })
+    }
+
+    /// What `next_text` gives behind the end of the text.
+    pub fn pad(&self) -> u32 {
+        self.controls.tts_pad
+    }
+
+    /// The layout in force.
+    pub fn layout(&self) -> Layout {
+        self.template.layout()
+    }
+
+    /// The reference's frames, which the codec hears first.
+    pub fn reference_frames(&self) -> &[Frame] {
+        self.template.reference_frames()
+    }
+
+    /// The ids of the templated strings; the text's as if it ended with what has come.
+    pub fn ids(&self) -> PromptIds {
+        let c = &self.controls;
+        let mut ids = self.others.clone();
+        ids.text.clone_from(&self.ids);
+        ids.text.extend([c.im_end, self.newline, c.im_start, c.assistant, self.newline]);
+        ids
+    }
+
+    fn so_far(&self) -> TextSoFar<'_> {
+        TextSoFar { ids: &self.ids, ended: self.ended() }
+    }
+}
+
+fn text_has_ended() -> Error {
+    Error::request("text", "has ended; no more can be added")
 }

@@ -98,8 +98,21 @@ impl Template {
         Err(Error::request("text", what))
     }
 
+    /// How many more ids of the text the prompt waits for; `None` where it waits for the end.
+    pub fn missing_tokens(&self, text: TextSoFar) -> Option<usize> {
+        if text.ended {
+            return Some(0);
+        }
+        let body = match (&self.reference, self.layout) {
+            (_, Layout::Whole) => return None,
+            (None, Layout::Streaming) => 1,
+            (Some(r), Layout::Streaming) => (r.frames.len() + 1).saturating_sub(r.body.len()),
+        };
+        Some((ROLE_IDS + body).saturating_sub(text.ids.len()))
+    }
+
     fn lay_out(&self, text: TextSoFar) -> Option<Prefill> {
-        if !text.ended && (self.layout == Layout::Whole || text.ids.len() < ROLE_IDS) {
+        if self.missing_tokens(text) != Some(0) {
             return None;
         }
         let (role, body) = text.ids.split_at(ROLE_IDS.min(text.ids.len()));
@@ -119,11 +132,7 @@ impl Template {
             }
             (None, Layout::Streaming) => {
                 // Upstream takes id 3 whatever it is: with no text, that is the tail's first.
-                let first = match body.first() {
-                    Some(&first) => first,
-                    None if text.ended => c.im_end,
-                    None => return None,
-                };
+                let first = body.first().copied().unwrap_or(c.im_end);
                 positions.push(at(first, codec.bos));
                 Some(Prefill { positions, body_used: body.len().min(1), eos_used: false })
             }
@@ -138,9 +147,6 @@ impl Template {
                 }
                 let n = reference.frames.len() + 1;
                 let there = reference.body.len() + body.len();
-                if there < n && !text.ended {
-                    return None;
-                }
                 let text_row = text_row.chain([c.tts_eos]).chain(std::iter::repeat(c.tts_pad));
                 positions.extend(text_row.zip(codec_row).map(|(text, codec)| Position { text, codec }));
                 let body_used = n.saturating_sub(reference.body.len()).min(body.len());

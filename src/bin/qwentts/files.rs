@@ -2,7 +2,7 @@
 
 use crate::bad;
 use qwentts::error::{Error, Result};
-use qwentts::frame::{Frame, GROUPS, SAMPLE_RATE};
+use qwentts::frame::{Frame, GROUPS, SAMPLE_RATE, Sample};
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ pub fn is_standard(path: &Path) -> bool {
 }
 
 fn named<T>(path: &Path, result: io::Result<T>) -> Result<T> {
-    result.map_err(|source| Error::File { path: path.to_owned(), source })
+    result.map_err(|source| Error::file(path, source))
 }
 
 pub fn read(path: &Path) -> Result<Vec<u8>> {
@@ -121,7 +121,7 @@ impl WavWriter {
     pub fn write(&mut self, samples: &[f32]) -> Result<()> {
         let bytes: Vec<u8> = match self.format {
             Samples::F32 => samples.iter().flat_map(|s| s.to_le_bytes()).collect(),
-            Samples::S16 => samples.iter().flat_map(|s| ((s * 32767.0).round() as i16).to_le_bytes()).collect(),
+            Samples::S16 => samples.iter().flat_map(|s| i16::of(*s).to_le_bytes()).collect(),
         };
         self.put(&bytes)?;
         self.data_bytes = self.data_bytes.saturating_add(bytes.len() as u32);

@@ -6,10 +6,11 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use qwentts::config::ModelKind;
 use qwentts::error::Result;
+use qwentts::frame::End;
 use qwentts::frame::{SAMPLE_RATE, SAMPLES_PER_FRAME};
 use qwentts::model::Model;
 use qwentts::request::{Randomness, Request, SamplingOptions, Voice};
-use qwentts::speech::{End, Speech, Text};
+use qwentts::speech::{Speech, Text};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -138,7 +139,7 @@ impl Say {
             (None, ModelKind::CustomVoice) => model.voices().next().map_or(Voice::Unset, |v| Voice::Preset(v.into())),
             (None, _) => Voice::Unset,
         };
-        if self.instruct.is_some() && !model.takes_instruct() {
+        if self.instruct.is_some() && !model.config.takes_instruct() {
             files::note("note: preset voices of this model take no instruction; --instruct has no effect");
         }
         let mut sampling = SamplingOptions {

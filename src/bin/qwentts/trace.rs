@@ -74,7 +74,7 @@ fn read_trace(path: &Path) -> Result<Trace> {
 }
 
 fn dump(folder: &Path, run: &Run, samples: &[f32], config: &qwentts::config::Config) -> Result<()> {
-    std::fs::create_dir_all(folder).map_err(|source| Error::File { path: folder.to_owned(), source })?;
+    std::fs::create_dir_all(folder).map_err(|source| Error::file(folder, source))?;
     let Some(kept) = run.speech.recording() else { return Err(bad("--dump", "nothing was recorded")) };
     let (hidden, vocab) = (config.talker.hidden, config.talker_vocab);
     let steps = kept.talker_hidden.len() / hidden;

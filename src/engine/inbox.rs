@@ -1,0 +1,117 @@
+//! What callers tell the worker: streams opened, streams with news, the end. Owns the count of open streams.
+
+use super::sync::{Condvar, Mutex, lock, wait};
+use crate::error::{Error, Result};
+use std::time::Instant;
+
+/// A stream's number, never used again.
+pub type StreamId = u64;
+
+/// The worker waits here when nothing is under way. `T`: what a stream is opened with.
+pub struct Inbox<T> {
+    state: Mutex<State<T>>,
+    rung: Condvar,
+    /// Streams at most: those in slots and those that wait for one.
+    most: usize,
+}
+
+struct State<T> {
+    news: News<T>,
+    next_id: StreamId,
+    counts: Counts,
+}
+
+/// What has come since the worker looked last.
+pub struct News<T> {
+    pub opened: Vec<(StreamId, T)>,
+    /// Streams with text, a reader that has caught up, or no more interest. May name one more than once.
+    pub rung: Vec<StreamId>,
+    /// Why no more streams are taken: those that live are to end.
+    pub closed: Option<Error>,
+}
+
+/// Streams of an engine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Counts {
+    /// Opened and not ended.
+    pub open: usize,
+    /// Of these, those that hold a slot.
+    pub speaking: usize,
+}
+
+impl<T> Inbox<T> {
+    pub fn new(most: usize) -> Inbox<T> {
+        let news = News { opened: Vec::new(), rung: Vec::new(), closed: None };
+        let state = State { news, next_id: 0, counts: Counts::default() };
+        Inbox { state: Mutex::new(state), rung: Condvar::new(), most }
+    }
+
+    /// Announces a stream. Too many, or a closed engine, are errors.
+    pub fn open(&self, new: impl FnOnce(StreamId) -> T) -> Result<StreamId> {
+        let mut state = lock(&self.state);
+        if let Some(why) = &state.news.closed {
+            return Err(why.clone());
+        }
+        if state.counts.open >= self.most {
+            let what = format!("all {} streams that it takes are open (slots and queue together)", self.most);
+            return Err(Error::Busy { what });
+        }
+        state.counts.open += 1;
+        let id = state.next_id;
+        state.next_id += 1;
+        state.news.opened.push((id, new(id)));
+        self.rung.notify_one();
+        Ok(id)
+    }
+
+    /// A stream has news.
+    pub fn ring(&self, id: StreamId) {
+        let mut state = lock(&self.state);
+        // Many pushes between two looks are one piece of news.
+        if state.news.rung.last() != Some(&id) {
+            state.news.rung.push(id);
+        }
+        self.rung.notify_one();
+    }
+
+    /// Ends the engine; the first reason stays.
+    pub fn close(&self, why: Error) {
+        let mut state = lock(&self.state);
+        state.news.closed.get_or_insert(why);
+        self.rung.notify_one();
+    }
+
+    pub fn counts(&self) -> Counts {
+        lock(&self.state).counts
+    }
+
+    /// For the worker: changes the counts.
+    pub fn count(&self, change: impl FnOnce(&mut Counts)) {
+        change(&mut lock(&self.state).counts);
+    }
+
+    /// For the worker: what has come.
+    pub fn take(&self) -> News<T> {
+        lock(&self.state).news.take()
+    }
+
+    /// For the worker: what has come; waits for something, until `deadline` at most.
+    pub fn wait(&self, deadline: Option<Instant>) -> News<T> {
+        let mut state = lock(&self.state);
+        while state.news.is_empty() && deadline.is_none_or(|d| Instant::now() < d) {
+            state = wait(&self.rung, state, deadline);
+        }
+        state.news.take()
+    }
+}
+
+impl<T> News<T> {
+    fn is_empty(&self) -> bool {
+        self.opened.is_empty() && self.rung.is_empty() && self.closed.is_none()
+    }
+
+    fn take(&mut self) -> News<T> {
+        let (opened, rung) = (std::mem::take(&mut self.opened), std::mem::take(&mut self.rung));
+        News { opened, rung, closed: self.closed.clone() }
+    }
+}

@@ -1,0 +1,160 @@
+//! The engine: many streams of speech from one model, on a thread of its own.
+//!
+//! A caller opens streams, pushes text and reads sound; everything else is the worker's (`worker`), which drives a backend
+//! through the seam (`crate::backend`). A stream and the worker share a `ring`; all streams share the `inbox`.
+
+mod inbox;
+mod resample;
+mod ring;
+mod stats;
+mod stream;
+mod sync;
+mod worker;
+
+pub use inbox::Counts;
+pub use resample::RATES_HZ;
+pub use ring::{Chunk, Ended, Read, Wait};
+pub use stats::{Stats, percentile};
+pub use stream::{AudioReader, Canceller, Stream, TextWriter};
+
+use crate::cpu::lanes::Lanes;
+use crate::error::{Error, Result};
+use crate::frame::{SAMPLE_RATE, SAMPLES_PER_FRAME};
+use crate::model::Model;
+use crate::prompt::Prompt;
+use crate::request::{Layout, Output, Request};
+use crate::source::ModelSource;
+use inbox::Inbox;
+use resample::Resampler;
+use ring::Ring;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use worker::{New, Worker};
+
+/// What an engine is opened with.
+#[derive(Clone, Debug)]
+pub struct EngineOptions {
+    /// Threads of the CPU backend; `None` takes one per core. Results do not depend on it.
+    pub threads: Option<usize>,
+    /// Streams that speak at the same time. Each keeps its own memory of what was said.
+    pub slots: usize,
+    /// Streams besides that may be open and wait for a slot, in the order in which their prompts became ready. Beyond
+    /// it `stream` and `speak` are refused with `Error::Busy`; 0 refuses whatever finds no slot.
+    pub queue: usize,
+}
+
+impl Default for EngineOptions {
+    fn default() -> Self {
+        EngineOptions { threads: None, slots: 16, queue: 64 }
+    }
+}
+
+/// A model that speaks. Cheap to clone and to share between threads. It ends when the last of its clones and streams is
+/// dropped, or with `close`.
+#[derive(Clone)]
+pub struct Engine {
+    core: Arc<Core>,
+}
+
+/// What keeps the worker going.
+pub(crate) struct Core {
+    model: Arc<Model>,
+    inbox: Arc<Inbox<New>>,
+    worker: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Engine {
+    /// Opens a model and starts its worker. Errors name the file, or the option.
+    pub fn open(source: &ModelSource, options: &EngineOptions) -> Result<Engine> {
+        Engine::with_model(Model::open(source)?, options)
+    }
+
+    /// As `open`, with a model that is open.
+    pub fn with_model(model: Arc<Model>, options: &EngineOptions) -> Result<Engine> {
+        if options.slots == 0 {
+            return Err(Error::request("slots", "is 0; expected at least 1"));
+        }
+        let backend = Box::new(Lanes::new(&model, options.threads)?);
+        let inbox = Arc::new(Inbox::new(options.slots.saturating_add(options.queue)));
+        let mut worker = Worker::new(backend, inbox.clone(), model.config.max_positions, options.slots);
+        let thread = std::thread::Builder::new()
+            .name("qwentts-worker".to_owned())
+            .spawn(move || worker.run())
+            .map_err(|e| Error::compute("threads", e.to_string()))?;
+        Ok(Engine { core: Arc::new(Core { model, inbox, worker: Mutex::new(Some(thread)) }) })
+    }
+
+    /// The model that speaks.
+    pub fn model(&self) -> &Arc<Model> {
+        &self.core.model
+    }
+
+    /// Names of the preset voices, sorted; empty for Base and VoiceDesign.
+    pub fn voices(&self) -> impl Iterator<Item = &str> {
+        self.core.model.voices()
+    }
+
+    /// Speech whose text comes now, later, or bit by bit. The layout is the streaming one, which begins to speak with the
+    /// first token; a request for the whole-text one is refused.
+    pub fn stream(&self, request: &Request) -> Result<Stream> {
+        if request.layout == Some(Layout::Whole) {
+            let what = "live text needs the streaming layout; this request has the whole-text one";
+            return Err(Error::request("layout", what));
+        }
+        self.open_stream(&Request { layout: Some(Layout::Streaming), ..request.clone() })
+    }
+
+    /// Speech of this text, in the layout of the request, else the model's own (`Stats::layout`). Text without a word is
+    /// refused.
+    pub fn speak(&self, text: &str, request: &Request) -> Result<Stream> {
+        if text.trim().is_empty() {
+            return Err(Error::request("text", "is empty; there is nothing to say"));
+        }
+        let mut stream = self.open_stream(request)?;
+        stream.push(text)?;
+        stream.end()?;
+        Ok(stream)
+    }
+
+    fn open_stream(&self, request: &Request) -> Result<Stream> {
+        let config = &self.core.model.config;
+        let prompt = Prompt::new(config, &self.core.model.tokenizer, request)?;
+        let sampling = request.sampling.settle(&config.sampling)?;
+        request.randomness.check()?;
+        let delivery = request.delivery.clone();
+        delivery.check()?;
+        let resampler = match delivery.sample_rate_hz {
+            SAMPLE_RATE => None,
+            rate_hz => Some(Resampler::new(rate_hz)?),
+        };
+        let samples_per_frame = SAMPLES_PER_FRAME * delivery.sample_rate_hz as usize / SAMPLE_RATE as usize;
+        let samples_per_frame = (delivery.output != Output::Frames).then_some(samples_per_frame);
+        let ring = Arc::new(Ring::new(samples_per_frame, Stats::new(prompt.layout(), prompt.missing_tokens())));
+        let randomness = request.randomness.clone();
+        let new = New { ring: ring.clone(), prompt, sampling, randomness, delivery, resampler };
+        let id = self.core.inbox.open(|_| new)?;
+        Ok(Stream::new(self.core.clone(), ring, id))
+    }
+
+    /// How many streams there are.
+    pub fn counts(&self) -> Counts {
+        self.core.inbox.counts()
+    }
+
+    /// Ends the engine: what still speaks is cancelled, and no stream can be opened. Waits for the work under way, a frame
+    /// at most. Again is nothing.
+    pub fn close(&self) {
+        self.core.inbox.close(Error::Closed);
+        let thread = self.core.worker.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            let _ = thread.join(); // a panic has been said to every stream
+        }
+    }
+}
+
+impl Drop for Core {
+    /// Does not wait: the last stream may be dropped by a thread that must not.
+    fn drop(&mut self) {
+        self.inbox.close(Error::Closed);
+    }
+}

@@ -1,0 +1,290 @@
+//! What one stream's caller and the worker share: text on its way in, sound and frames on their way out, the end.
+//! Everything stands under one lock that nobody holds for longer than a copy; the caller waits here, the worker never.
+
+use super::stats::Stats;
+use super::sync::{Condvar, Mutex, MutexGuard, lock, wait};
+use crate::error::{Error, Result};
+use crate::frame::{End, Frame, Sample};
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+/// How long a read may wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// Not at all.
+    No,
+    /// This long.
+    AtMost(Duration),
+    /// Until there is something or the stream has ended.
+    Forever,
+}
+
+/// What a read came to.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Read<T> {
+    /// Something was there.
+    Got(T),
+    /// Nothing within the time.
+    NotYet,
+    /// All has been read, and no more will come.
+    Ended(Ended),
+}
+
+/// How an utterance ended, and where.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// The reason.
+    pub end: End,
+    /// Frames that had been made.
+    pub frame: usize,
+}
+
+/// Samples that became readable together.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Chunk {
+    /// Mono, in -1..1, at the stream's rate.
+    pub samples: Vec<f32>,
+    /// The frame that it begins with, counted from 0.
+    pub first_frame: usize,
+    /// How many frames it stands for. With resampling a few of a chunk's samples come with the next one, and the last may
+    /// be of the filter alone: 0.
+    pub frames: usize,
+}
+
+/// Text on its way to the worker.
+pub enum Text {
+    Piece(String),
+    Flush,
+    End,
+}
+
+/// One stream, between its caller and the worker.
+pub struct Ring {
+    state: Mutex<State>,
+    /// Sound, frames or the end have come.
+    news: Condvar,
+    /// Samples that stand for a frame, where sound is read; else frames are.
+    samples_per_frame: Option<usize>,
+}
+
+struct State {
+    text: Vec<Text>,
+    first_text: Option<Instant>,
+    chunks: VecDeque<Chunk>,
+    /// Samples of the first chunk that have been read.
+    read_of_first: usize,
+    frames: VecDeque<Frame>,
+    read_samples: usize,
+    read_frames: usize,
+    /// The worker waits until at most this many frames are unread.
+    paused_above: Option<usize>,
+    /// Since when nobody wants it any more.
+    closed: Option<Instant>,
+    ended: Option<Ended>,
+    error: Option<Error>,
+    stats: Stats,
+}
+
+impl State {
+    /// Notes when the first of what is read could be read.
+    fn note_first(&mut self) {
+        if let (Some(first_text), None) = (self.first_text, self.stats.first_sound_ms) {
+            self.stats.first_sound_ms = Some(first_text.elapsed().as_secs_f64() * 1e3);
+        }
+    }
+}
+
+impl Ring {
+    pub fn new(samples_per_frame: Option<usize>, stats: Stats) -> Ring {
+        let state = State {
+            text: Vec::new(),
+            first_text: None,
+            chunks: VecDeque::new(),
+            read_of_first: 0,
+            frames: VecDeque::new(),
+            read_samples: 0,
+            read_frames: 0,
+            paused_above: None,
+            closed: None,
+            ended: None,
+            error: None,
+            stats,
+        };
+        Ring { state: Mutex::new(state), news: Condvar::new(), samples_per_frame }
+    }
+
+    // The caller's side.
+
+    /// Text for the worker. Once the stream has ended there is nobody to take it.
+    pub fn write(&self, text: Text) -> Result<()> {
+        let mut state = lock(&self.state);
+        if let Some(Ended { end, .. }) = state.ended {
+            return Err(Error::request("text", format!("comes too late; this stream has ended: {}", end.name())));
+        }
+        state.first_text.get_or_insert_with(Instant::now);
+        state.text.push(text);
+        Ok(())
+    }
+
+    /// Samples from where the last read stopped. `true` besides: the worker waits for this, and is to be rung.
+    pub fn read<S: Sample>(&self, into: &mut [S], wait: Wait) -> Result<(Read<usize>, bool)> {
+        self.take(wait, |state| {
+            let mut done = 0;
+            while done < into.len()
+                && let Some(chunk) = state.chunks.front()
+            {
+                let unread = &chunk.samples[state.read_of_first..];
+                let n = unread.len().min(into.len() - done);
+                for (to, from) in into[done..done + n].iter_mut().zip(unread) {
+                    *to = S::of(*from);
+                }
+                done += n;
+                state.read_of_first += n;
+                if state.read_of_first == chunk.samples.len() {
+                    state.chunks.pop_front();
+                    state.read_of_first = 0;
+                }
+            }
+            state.read_samples += done;
+            (done > 0 || into.is_empty()).then_some(done)
+        })
+    }
+
+    /// The next chunk, or what is left of it.
+    pub fn read_chunk(&self, wait: Wait) -> Result<(Read<Chunk>, bool)> {
+        self.take(wait, |state| {
+            let mut chunk = state.chunks.pop_front()?;
+            chunk.samples.drain(..std::mem::take(&mut state.read_of_first));
+            state.read_samples += chunk.samples.len();
+            Some(chunk)
+        })
+    }
+
+    /// Frames from where the last read of frames stopped.
+    pub fn read_frames(&self, into: &mut [Frame], wait: Wait) -> Result<(Read<usize>, bool)> {
+        self.take(wait, |state| {
+            let n = state.frames.len().min(into.len());
+            for (to, from) in into.iter_mut().zip(state.frames.drain(..n)) {
+                *to = from;
+            }
+            state.read_frames += n;
+            (n > 0 || into.is_empty()).then_some(n)
+        })
+    }
+
+    /// Waits for what `take` finds. The end comes when it finds nothing more.
+    fn take<T>(&self, wait_for: Wait, mut take: impl FnMut(&mut State) -> Option<T>) -> Result<(Read<T>, bool)> {
+        let deadline = match wait_for {
+            Wait::AtMost(time) => Instant::now().checked_add(time),
+            Wait::No | Wait::Forever => None,
+        };
+        let mut state = lock(&self.state);
+        loop {
+            if let Some(got) = take(&mut state) {
+                let waits = state.paused_above.is_some_and(|most| self.unread_frames(&state) <= most);
+                if waits {
+                    state.paused_above = None;
+                }
+                return Ok((Read::Got(got), waits));
+            }
+            if let Some(ended) = state.ended {
+                return match &state.error {
+                    Some(error) => Err(error.clone()),
+                    None => Ok((Read::Ended(ended), false)),
+                };
+            }
+            if wait_for == Wait::No || deadline.is_some_and(|d| Instant::now() >= d) {
+                return Ok((Read::NotYet, false));
+            }
+            state = wait(&self.news, state, deadline);
+        }
+    }
+
+    /// Frames made of which nothing has been read yet.
+    fn unread_frames(&self, state: &MutexGuard<State>) -> usize {
+        let read = self.samples_per_frame.map_or(state.read_frames, |n| state.read_samples.div_ceil(n));
+        state.stats.frames.saturating_sub(read)
+    }
+
+    /// Ends the stream: from here on no read gives anything. A stream that had ended and was read to its end stays as it
+    /// was. The worker is to be rung.
+    pub fn cancel(&self) {
+        let mut state = lock(&self.state);
+        state.closed.get_or_insert_with(Instant::now);
+        if state.ended.is_some() && state.chunks.is_empty() && state.frames.is_empty() {
+            return;
+        }
+        state.text.clear();
+        state.chunks.clear();
+        state.frames.clear();
+        state.error = None;
+        let ended = Ended { end: End::Cancelled, frame: state.stats.frames };
+        state.ended = Some(ended);
+        state.stats.ended = Some(ended);
+        self.news.notify_all();
+    }
+
+    pub fn stats(&self) -> Stats {
+        lock(&self.state).stats.clone()
+    }
+
+    // The worker's side.
+
+    /// The text that has come; `None` where nobody wants the speech any more.
+    pub fn take_text(&self) -> Option<Vec<Text>> {
+        let mut state = lock(&self.state);
+        state.closed.is_none().then(|| std::mem::take(&mut state.text))
+    }
+
+    /// Sound for the reader.
+    pub fn put(&self, chunk: Chunk) {
+        let mut state = lock(&self.state);
+        if state.closed.is_none() && !chunk.samples.is_empty() {
+            state.chunks.push_back(chunk);
+            state.note_first();
+            self.news.notify_all();
+        }
+    }
+
+    /// A frame for the reader.
+    pub fn put_frame(&self, frame: Frame) {
+        let mut state = lock(&self.state);
+        if state.closed.is_none() {
+            state.frames.push_back(frame);
+            if self.samples_per_frame.is_none() {
+                state.note_first();
+            }
+            self.news.notify_all();
+        }
+    }
+
+    /// Whether fewer than `most` frames wait for the reader. Where not, the read that makes it so says it.
+    pub fn has_room(&self, most: usize) -> bool {
+        let mut state = lock(&self.state);
+        let room = self.unread_frames(&state) < most;
+        state.paused_above = (!room).then(|| most - 1);
+        room
+    }
+
+    /// Ends the stream behind what was put; the first end stays. An error is what reads give then.
+    pub fn finish(&self, end: End, error: Option<Error>) {
+        let mut state = lock(&self.state);
+        if state.ended.is_none() {
+            let ended = Ended { end, frame: state.stats.frames };
+            state.ended = Some(ended);
+            state.stats.ended = Some(ended);
+            state.error = error;
+            self.news.notify_all();
+        }
+    }
+
+    /// Notes that the slot is free.
+    pub fn released(&self) {
+        let mut state = lock(&self.state);
+        state.stats.cancel_ms = state.closed.map(|since| since.elapsed().as_secs_f64() * 1e3);
+    }
+
+    pub fn note(&self, change: impl FnOnce(&mut Stats)) {
+        change(&mut lock(&self.state).stats);
+    }
+}

@@ -1,0 +1,78 @@
+//! What a stream's caller can know of how it went. Times in milliseconds.
+
+use super::ring::Ended;
+use crate::request::Layout;
+
+/// One stream so far.
+#[derive(Clone, Debug)]
+pub struct Stats {
+    /// The layout in force: streaming is exact for text that comes live.
+    pub layout: Layout,
+    /// Tokens of the text so far.
+    pub text_tokens: usize,
+    /// Tokens that speech waits for before it can begin; 0 once it can. `None`: it waits for the end of the text.
+    pub missing_tokens: Option<usize>,
+    /// Frames made.
+    pub frames: usize,
+    /// Frames made since the stream was cancelled: those that were under way.
+    pub frames_after_cancel: usize,
+    /// Times that padding was fed because live text had run dry (`OnDry::PadAfter`). Where it is not 0 the speech is not
+    /// what the same text at once would have given.
+    pub pads: usize,
+    /// How long live text had run dry, with the speech waiting.
+    pub dry_ms: f64,
+    /// From when the prompt was ready to when a slot was free.
+    pub queued_ms: f64,
+    /// The prompt.
+    pub prefill_ms: f64,
+    /// From the first text to the first sound that could be read (or frame, where only frames are).
+    pub first_sound_ms: Option<f64>,
+    /// The talker's steps, all together.
+    pub talker_ms: f64,
+    /// The predictor's work, all together.
+    pub predictor_ms: f64,
+    /// The codec's work, all together.
+    pub codec_ms: f64,
+    /// Between one chunk and the next, in order; not where the speech waited for text or for its reader.
+    pub chunk_gaps_ms: Vec<f64>,
+    /// From the cancel to when its slot was free.
+    pub cancel_ms: Option<f64>,
+    /// How it ended; `None` while it goes on.
+    pub ended: Option<Ended>,
+}
+
+impl Stats {
+    pub(super) fn new(layout: Layout, missing_tokens: Option<usize>) -> Stats {
+        Stats {
+            layout,
+            text_tokens: 0,
+            missing_tokens,
+            frames: 0,
+            frames_after_cancel: 0,
+            pads: 0,
+            dry_ms: 0.0,
+            queued_ms: 0.0,
+            prefill_ms: 0.0,
+            first_sound_ms: None,
+            talker_ms: 0.0,
+            predictor_ms: 0.0,
+            codec_ms: 0.0,
+            chunk_gaps_ms: Vec::new(),
+            cancel_ms: None,
+            ended: None,
+        }
+    }
+
+    /// Whether the same text at once, in the same layout, would have given this speech.
+    pub fn conformant(&self) -> bool {
+        self.pads == 0
+    }
+}
+
+/// The smallest of `values` that at least the share `p` of them does not exceed; `None` of none.
+pub fn percentile(values: &[f64], p: f64) -> Option<f64> {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let place = (p * sorted.len() as f64).ceil() as usize;
+    sorted.get(place.saturating_sub(1)).copied()
+}

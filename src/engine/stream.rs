@@ -1,0 +1,264 @@
+//! What a caller holds of one utterance: text goes in by one half, speech comes out by the other, from two threads if
+//! wanted. No call but `read…` waits.
+
+use super::Core;
+use super::inbox::{Inbox, StreamId};
+use super::ring::{Chunk, Read, Ring, Text, Wait};
+use super::stats::Stats;
+use super::worker::New;
+use crate::error::{Error, Result};
+use crate::frame::{Frame, Sample};
+use std::sync::Arc;
+
+/// Text of one stream at most, in bytes: more than any model has positions for.
+pub const MOST_TEXT_BYTES: usize = 1 << 20;
+
+/// What the halves of a stream have in common.
+#[derive(Clone)]
+struct Handle {
+    inbox: Arc<Inbox<New>>,
+    ring: Arc<Ring>,
+    id: StreamId,
+}
+
+impl Handle {
+    fn write(&self, text: Text) -> Result<()> {
+        self.ring.write(text)?;
+        self.inbox.ring(self.id);
+        Ok(())
+    }
+
+    /// Passes on what was read, and tells the worker if it waits for that.
+    fn read<T>(&self, (read, waits): (Read<T>, bool)) -> Read<T> {
+        if waits {
+            self.inbox.ring(self.id);
+        }
+        read
+    }
+
+    fn cancel(&self) {
+        self.ring.cancel();
+        self.inbox.ring(self.id);
+    }
+}
+
+/// One utterance. Dropping it cancels it.
+pub struct Stream {
+    writer: TextWriter,
+    reader: AudioReader,
+}
+
+/// The half that text goes into. Dropping it ends the text.
+pub struct TextWriter {
+    handle: Handle,
+    /// The beginning of a character whose end has yet to come.
+    part: Vec<u8>,
+    bytes: usize,
+    ended: bool,
+}
+
+/// The half that speech comes out of. Dropping it cancels the stream.
+pub struct AudioReader {
+    handle: Handle,
+    /// Keeps the engine going.
+    _core: Arc<Core>,
+}
+
+/// Ends a stream from any thread.
+#[derive(Clone)]
+pub struct Canceller {
+    handle: Handle,
+}
+
+impl Stream {
+    pub(super) fn new(core: Arc<Core>, ring: Arc<Ring>, id: StreamId) -> Stream {
+        let handle = Handle { inbox: core.inbox.clone(), ring, id };
+        let writer = TextWriter { handle: handle.clone(), part: Vec::new(), bytes: 0, ended: false };
+        Stream { writer, reader: AudioReader { handle, _core: core } }
+    }
+
+    /// Two halves, so that one thread feeds text while another reads.
+    pub fn split(self) -> (TextWriter, AudioReader) {
+        (self.writer, self.reader)
+    }
+
+    /// See `TextWriter::push`.
+    pub fn push(&mut self, text: impl AsRef<[u8]>) -> Result<()> {
+        self.writer.push(text)
+    }
+
+    /// See `TextWriter::flush`.
+    pub fn flush(&mut self) -> Result<()> {
+        self.writer.flush()
+    }
+
+    /// See `TextWriter::end`.
+    pub fn end(&mut self) -> Result<()> {
+        self.writer.end()
+    }
+
+    /// See `AudioReader::read`.
+    pub fn read<S: Sample>(&mut self, into: &mut [S], wait: Wait) -> Result<Read<usize>> {
+        self.reader.read(into, wait)
+    }
+
+    /// See `AudioReader::read_chunk`.
+    pub fn read_chunk(&mut self, wait: Wait) -> Result<Read<Chunk>> {
+        self.reader.read_chunk(wait)
+    }
+
+    /// See `AudioReader::read_frames`.
+    pub fn read_frames(&mut self, into: &mut [Frame], wait: Wait) -> Result<Read<usize>> {
+        self.reader.read_frames(into, wait)
+    }
+
+    /// See `AudioReader::chunks`.
+    pub fn chunks(&mut self) -> impl Iterator<Item = Result<Chunk>> {
+        self.reader.chunks()
+    }
+
+    /// Something that ends this stream from any thread.
+    pub fn canceller(&self) -> Canceller {
+        self.reader.canceller()
+    }
+
+    /// How it went so far.
+    pub fn stats(&self) -> Stats {
+        self.reader.stats()
+    }
+}
+
+impl TextWriter {
+    /// The next piece of the text, as UTF-8. It may be cut anywhere, also inside a character. Returns at once. An error
+    /// takes nothing of the piece: bytes that are not UTF-8, more than a stream takes, a stream that has ended.
+    pub fn push(&mut self, text: impl AsRef<[u8]>) -> Result<()> {
+        let new = text.as_ref();
+        if self.ended {
+            return Err(Error::request("text", "has ended; no more can be added"));
+        }
+        if self.bytes + new.len() > MOST_TEXT_BYTES {
+            let what =
+                format!("is longer than the {MOST_TEXT_BYTES} bytes that a stream takes; open another for the rest");
+            return Err(Error::request("text", what));
+        }
+        let mut bytes = self.part.clone();
+        bytes.extend_from_slice(new);
+        let whole = match std::str::from_utf8(&bytes) {
+            Ok(_) => bytes.len(),
+            // The end of the last character may come with the next piece.
+            Err(e) if e.error_len().is_none() => e.valid_up_to(),
+            Err(e) => {
+                let at = self.bytes - self.part.len() + e.valid_up_to();
+                return Err(Error::request("text", format!("is not UTF-8 from byte {at} of the stream's text on")));
+            }
+        };
+        let part = bytes.split_off(whole);
+        if let Ok(piece) = String::from_utf8(bytes)
+            && !piece.is_empty()
+        {
+            self.handle.write(Text::Piece(piece))?;
+        }
+        self.part = part;
+        self.bytes += new.len();
+        Ok(())
+    }
+
+    /// Has all the text so far spoken, as if it ended here; without it a word waits for the character behind it. What
+    /// follows begins anew, so that a flush inside a word changes how it is read.
+    pub fn flush(&mut self) -> Result<()> {
+        self.check_whole()?;
+        self.handle.write(Text::Flush)
+    }
+
+    /// No more text will come; what is left is spoken to its end. Again is nothing.
+    pub fn end(&mut self) -> Result<()> {
+        if self.ended {
+            return Ok(());
+        }
+        self.check_whole()?;
+        self.ended = true;
+        self.handle.write(Text::End)
+    }
+
+    fn check_whole(&self) -> Result<()> {
+        match self.part.is_empty() {
+            true => Ok(()),
+            false => Err(Error::request("text", "stops inside a UTF-8 character")),
+        }
+    }
+
+    /// Something that ends this stream from any thread.
+    pub fn canceller(&self) -> Canceller {
+        Canceller { handle: self.handle.clone() }
+    }
+
+    /// How the stream went so far.
+    pub fn stats(&self) -> Stats {
+        self.handle.ring.stats()
+    }
+}
+
+impl Drop for TextWriter {
+    fn drop(&mut self) {
+        if !self.ended {
+            let _ = self.handle.write(Text::End); // a stream that has ended needs no end
+        }
+    }
+}
+
+impl AudioReader {
+    /// Samples from where the last read stopped, mono, at the stream's rate: f32 in -1..1, or i16. As many as are there
+    /// and fit, at least one. Sound made before an error is read first, then every call gives the error.
+    pub fn read<S: Sample>(&mut self, into: &mut [S], wait: Wait) -> Result<Read<usize>> {
+        Ok(self.handle.read(self.handle.ring.read(into, wait)?))
+    }
+
+    /// The next chunk as it was made, or what `read` has left of it.
+    pub fn read_chunk(&mut self, wait: Wait) -> Result<Read<Chunk>> {
+        Ok(self.handle.read(self.handle.ring.read_chunk(wait)?))
+    }
+
+    /// Frames from where the last read of frames stopped; needs `Output::Frames` or `Both`. As many as are there and fit,
+    /// at least one.
+    pub fn read_frames(&mut self, into: &mut [Frame], wait: Wait) -> Result<Read<usize>> {
+        Ok(self.handle.read(self.handle.ring.read_frames(into, wait)?))
+    }
+
+    /// Chunks as they are made, until the stream ends.
+    pub fn chunks(&mut self) -> impl Iterator<Item = Result<Chunk>> {
+        let mut failed = false;
+        std::iter::from_fn(move || match self.read_chunk(Wait::Forever) {
+            Ok(Read::Got(chunk)) => Some(Ok(chunk)),
+            Ok(_) => None,
+            Err(_) if failed => None,
+            Err(error) => {
+                failed = true;
+                Some(Err(error))
+            }
+        })
+    }
+
+    /// Something that ends this stream from any thread.
+    pub fn canceller(&self) -> Canceller {
+        Canceller { handle: self.handle.clone() }
+    }
+
+    /// How the stream went so far.
+    pub fn stats(&self) -> Stats {
+        self.handle.ring.stats()
+    }
+}
+
+impl Drop for AudioReader {
+    fn drop(&mut self) {
+        self.handle.cancel();
+    }
+}
+
+impl Canceller {
+    /// Ends the stream. Once this has returned no read gives sound or frames; the slot is free after the frame under way.
+    /// Never waits; again is nothing.
+    pub fn cancel(&self) {
+        self.handle.cancel();
+    }
+}
