@@ -18,7 +18,7 @@ pub trait Backend: Send {
     /// Adds what has been done since, in each slot's order. Where there is nothing yet, waits at most this long for
     /// the first. An error is the backend's own end: nothing more will be done.
     fn poll(&mut self, wait: Duration, done: &mut Vec<Done>) -> Result<()>;
-    /// Forgets the slot's utterance, once work under way on it is done. `Prefill` begins the next one.
+    /// Forgets the slot's utterance: of work that is still under way nothing is said any more. `Prefill` begins the next.
     fn release(&mut self, slot: SlotId) -> Result<()>;
 }
 

@@ -14,15 +14,22 @@ pub enum Layout {
     Whole,
 }
 
+impl Layout {
+    /// "streaming" or "whole".
+    pub fn name(self) -> &'static str {
+        match self {
+            Layout::Streaming => "streaming",
+            Layout::Whole => "whole",
+        }
+    }
+}
+
 impl std::str::FromStr for Layout {
     type Err = Error;
     /// "streaming" or "whole".
     fn from_str(name: &str) -> Result<Layout> {
-        match name {
-            "streaming" => Ok(Layout::Streaming),
-            "whole" => Ok(Layout::Whole),
-            other => Err(Error::request("layout", format!("is {other:?}; known are streaming, whole"))),
-        }
+        let known = [Layout::Streaming, Layout::Whole].into_iter().find(|layout| layout.name() == name);
+        known.ok_or_else(|| Error::request("layout", format!("is {name:?}; known are streaming, whole")))
     }
 }
 

@@ -8,7 +8,9 @@ use qwentts::frame::{GROUPS, SAMPLES_PER_FRAME};
 use run::{command, demo, done, refused, run};
 use serde_json::{Value, json};
 use std::fs;
+use std::io::Write;
 use std::path::Path;
+use std::process::Stdio;
 use std::time::Duration;
 use tempfile::TempDir;
 
@@ -150,18 +152,101 @@ fn a_seed_says_everything() {
 #[test]
 fn text_may_come_from_anywhere() {
     let folder = Folder::new();
-    let expected = folder.say(&[TEXT]);
-    let line = format!("{TEXT}\n");
-    for text in [TEXT, &line, &format!("{TEXT}\r\n")] {
-        let ran = run(command(&["say", "-", "-o", &folder.at("say.wav")]), text.as_bytes());
+    let (whole, live) = (folder.say(&[TEXT]), folder.say(&[TEXT, "--layout", "streaming"]));
+    let from_stdin = |args: &[&str], text: &str| {
+        let ran = run(command(&[&["say", "-o", &folder.at("say.wav")], args].concat()), text.as_bytes());
         assert_eq!(ran.status, Some(0), "{}", ran.err);
-        assert!(folder.read("say.wav") == expected, "{text:?} from standard input");
+        folder.read("say.wav")
+    };
+    for text in [TEXT, &format!("{TEXT}\n"), &format!("{TEXT}\r\n")] {
+        assert!(from_stdin(&["-"], text) == live, "{text:?} from standard input, live");
+        assert!(from_stdin(&["-", "--layout", "whole"], text) == whole, "{text:?} from standard input");
+        assert!(from_stdin(&["--file", "-"], text) == whole, "{text:?} from standard input");
         fs::write(folder.at("text"), text).unwrap();
-        assert!(folder.say(&["--file", &folder.at("text")]) == expected, "{text:?} from a file");
+        assert!(folder.say(&["--file", &folder.at("text")]) == whole, "{text:?} from a file");
     }
-    let ran = run(command(&["say", "--file", "-", "-o", &folder.at("say.wav")]), line.as_bytes());
-    assert_eq!(ran.status, Some(0), "{}", ran.err);
-    assert!(folder.read("say.wav") == expected);
+}
+
+#[test]
+fn standard_input_is_spoken_as_it_comes() {
+    let folder = Folder::new();
+    let text = "Now it rains.\r\nThe café is open; \u{1F469}\u{200D}\u{1F33E} too.\r";
+    let expected = folder.say(&[text, "--layout", "streaming"]);
+    let out = folder.at("live.wav");
+    let mut child = command(&["say", "-", "-o", &out]).stdin(Stdio::piped()).spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let mut bytes = text.bytes();
+    for byte in bytes.by_ref().take(8) {
+        stdin.write_all(&[byte]).unwrap();
+    }
+    // "Now it" is certain: there is sound before the text has gone on.
+    while fs::metadata(&out).map_or(0, |m| m.len()) < 44 + 3840 {
+        assert_eq!(child.try_wait().unwrap(), None);
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    for byte in bytes {
+        stdin.write_all(&[byte]).unwrap();
+    }
+    drop(stdin);
+    assert!(child.wait().unwrap().success());
+    assert!(folder.read("live.wav") == expected);
+}
+
+#[test]
+fn what_cannot_be_said_leaves_the_file_as_it_was() {
+    let folder = Folder::new();
+    let out = folder.at("old.wav");
+    fs::write(&out, "old").unwrap();
+    for (input, words) in [
+        (&b""[..], "qwentts: text: is empty; there is nothing to say\n"),
+        (b" \n\n", "qwentts: text: is empty; there is nothing to say\n"),
+        (b"\xffHello", "qwentts: text: is not UTF-8 from byte 0 of the stream's text on\n"),
+    ] {
+        let ran = run(command(&["say", "-", "-o", &out]), input);
+        assert_eq!((ran.status, ran.err.as_str()), (Some(2), words), "{input:?}");
+    }
+    let ran = run(command(&["say", "-", "-o", &out]), b"caf\xc3");
+    assert_eq!(ran.status, Some(2));
+    assert_eq!(ran.err, "qwentts: text: stops inside a UTF-8 character\n");
+    assert_eq!(folder.read("old.wav"), b"old");
+}
+
+#[test]
+fn any_rate_that_is_promised() {
+    let folder = Folder::new();
+    let samples = wav_data(&folder.say(&[TEXT])).len() / 2;
+    for rate_hz in qwentts::engine::RATES_HZ {
+        let wav = folder.say(&[TEXT, "--sample-rate", &rate_hz.to_string()]);
+        assert_eq!((number(&wav, 24, 4), number(&wav, 28, 4)), (rate_hz, 2 * rate_hz));
+        assert_eq!((wav.len() - 44) / 2, samples / 240 * rate_hz as usize / 100, "{rate_hz} Hz");
+    }
+    let error = refused(&["say", TEXT, "--sample-rate", "11025", "-o", &folder.at("say.wav")]);
+    assert!(error.starts_with("sample_rate_hz: is 11025; expected one of 8000, 16000, "), "{error}");
+}
+
+// ---- bench ---------------------------------------------------------------------------------------------------
+
+#[test]
+fn bench_measures_what_it_says() {
+    let figures = json_of(&done(&["bench", "--json", "--runs", "1", "--text", "Yes.", "--targets"]).out);
+    for path in ["first_sound_ms", "frame_ms/talker", "frame_ms/codec", "real_time_factor", "cancel/ms/p99"] {
+        let value = figures.pointer(&format!("/{path}")).and_then(Value::as_f64);
+        assert!(value.is_some_and(|v| v > 0.0 && v < 1e6), "{path}: {figures}");
+    }
+    let of = |list: &str, field: &str| -> Vec<Value> {
+        figures[list].as_array().unwrap().iter().map(|entry| entry[field].clone()).collect()
+    };
+    assert_eq!(of("live", "tokens_per_s"), [5.0, 10.0, 20.0]);
+    let passes = [
+        figures["tokens_per_s"].as_f64() >= Some(500.0),
+        figures["first_sound_ms"].as_f64() < Some(90.0),
+        figures["real_time_factor"].as_f64() < Some(0.3),
+    ];
+    assert_eq!(of("targets", "pass"), passes);
+    let table = String::from_utf8(done(&["bench", "--runs", "1", "--text", "Yes.", "--scan-first-chunk"]).out).unwrap();
+    for line in ["first sound ", "real-time factor ", "first chunk of 1 ", "first chunk of 12 "] {
+        assert!(table.lines().any(|l| l.starts_with(line)), "{line}: {table}");
+    }
 }
 
 #[test]
@@ -461,7 +546,7 @@ fn help_says_what_a_request_holds() {
         }
     }
     let general = String::from_utf8(done(&["--help"]).out).unwrap();
-    for line in ["say ", "voices ", "inspect ", "trace ", "codec ", "check "] {
+    for line in ["say ", "voices ", "inspect ", "trace ", "codec ", "check ", "bench "] {
         let has = |l: &str| l.strip_prefix("  ").is_some_and(|l| l.starts_with(line) && l.len() > line.len() + 10);
         assert!(general.lines().any(has), "{line}: {general}");
     }

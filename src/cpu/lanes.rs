@@ -10,6 +10,7 @@ use rayon::prelude::*;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -18,7 +19,19 @@ use std::time::{Duration, Instant};
 pub struct Lanes {
     frames: Lane<Work>,
     samples: Lane<CodecWork>,
-    done: Receiver<Done>,
+    done: Receiver<(Turn, Done)>,
+    turns: Turns,
+}
+
+/// Which utterance a slot is at, counted by its releases: what belongs to an earlier one is of no interest any more.
+type Turn = u64;
+type Turns = Arc<[AtomicU64]>;
+
+/// Work for a slot; without work, its release.
+struct Order<W> {
+    slot: SlotId,
+    turn: Turn,
+    work: Option<W>,
 }
 
 enum CodecWork {
@@ -40,69 +53,77 @@ struct Sounder {
 
 impl Lanes {
     /// `threads`: of each lane; `None` takes one per core.
-    pub fn new(model: &Arc<Model>, threads: Option<usize>) -> Result<Lanes> {
+    pub fn new(model: &Arc<Model>, threads: Option<usize>, slots: usize) -> Result<Lanes> {
         let (sender, done) = channel();
-        let speaker = Reference::new(model.clone(), threads)?;
-        let codec = Reference::new(model.clone(), threads)?;
-        let frames = Lane::start("qwentts-frames", sender.clone(), speaker, speak)?;
-        let samples = Lane::start("qwentts-samples", sender, codec, decode)?;
-        Ok(Lanes { frames, samples, done })
+        let turns: Turns = (0..slots).map(|_| AtomicU64::new(0)).collect();
+        let reference = || Reference::new(model.clone(), threads);
+        let frames = Lane::start("qwentts-frames", sender.clone(), turns.clone(), reference()?, speak)?;
+        let samples = Lane::start("qwentts-samples", sender, turns.clone(), reference()?, decode)?;
+        Ok(Lanes { frames, samples, done, turns })
+    }
+
+    fn order<W>(&self, slot: SlotId, work: Option<W>) -> Order<W> {
+        Order { slot, turn: self.turns[slot].load(Relaxed), work }
     }
 }
 
 impl Backend for Lanes {
     fn submit(&mut self, slot: SlotId, mut work: Work) -> Result<()> {
         if let Work::Decode { frames } = work {
-            return self.samples.send(slot, Some(CodecWork::Decode(frames)));
+            return self.samples.send(self.order(slot, Some(CodecWork::Decode(frames))));
         }
         if let Work::Prefill { reference, .. } = &mut work
             && !reference.is_empty()
         {
-            self.samples.send(slot, Some(CodecWork::Prime(std::mem::take(reference))))?;
+            let prime = CodecWork::Prime(std::mem::take(reference));
+            self.samples.send(self.order(slot, Some(prime)))?;
         }
-        self.frames.send(slot, Some(work))
+        self.frames.send(self.order(slot, Some(work)))
     }
 
     fn poll(&mut self, wait: Duration, done: &mut Vec<Done>) -> Result<()> {
-        match self.done.recv_timeout(wait) {
-            Ok(first) => done.push(first),
+        let first = match self.done.recv_timeout(wait) {
+            Ok(first) => first,
             Err(RecvTimeoutError::Timeout) => return Ok(()),
             Err(RecvTimeoutError::Disconnected) => return Err(lane_is_gone()),
-        }
-        done.extend(self.done.try_iter());
+        };
+        let came = std::iter::once(first).chain(self.done.try_iter());
+        done.extend(came.filter(|(turn, done)| *turn == self.turns[done.slot].load(Relaxed)).map(|(_, done)| done));
         Ok(())
     }
 
     fn release(&mut self, slot: SlotId) -> Result<()> {
-        self.frames.send(slot, None)?;
-        self.samples.send(slot, None)
+        self.turns[slot].fetch_add(1, Relaxed);
+        self.frames.send(self.order(slot, None))?;
+        self.samples.send(self.order(slot, None))
     }
 }
 
 /// A thread that works on slots, and what waits for it.
 struct Lane<W> {
-    /// `None` only while it is dropped. Work, or the slot's release.
-    orders: Option<Sender<(SlotId, Option<W>)>>,
+    /// `None` only while it is dropped.
+    orders: Option<Sender<Order<W>>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl<W: Send + 'static> Lane<W> {
     fn start<S: Send + 'static>(
         name: &str,
-        done: Sender<Done>,
+        done: Sender<(Turn, Done)>,
+        turns: Turns,
         reference: Reference,
         run: fn(&Reference, &mut Option<S>, W) -> Option<Result<Did>>,
     ) -> Result<Lane<W>> {
         let (sender, orders) = channel();
         let thread = std::thread::Builder::new()
             .name(name.to_owned())
-            .spawn(move || work(&orders, &done, &reference, run))
+            .spawn(move || work(&orders, &done, &turns, &reference, run))
             .map_err(|e| Error::compute("threads", e.to_string()))?;
         Ok(Lane { orders: Some(sender), thread: Some(thread) })
     }
 
-    fn send(&self, slot: SlotId, work: Option<W>) -> Result<()> {
-        let sent = self.orders.as_ref().map(|orders| orders.send((slot, work)));
+    fn send(&self, order: Order<W>) -> Result<()> {
+        let sent = self.orders.as_ref().map(|orders| orders.send(order));
         match sent {
             Some(Ok(())) => Ok(()),
             _ => Err(lane_is_gone()),
@@ -125,40 +146,42 @@ fn lane_is_gone() -> Error {
 
 /// A lane's thread: until no more orders can come.
 fn work<S: Send, W: Send>(
-    orders: &Receiver<(SlotId, Option<W>)>,
-    done: &Sender<Done>,
+    orders: &Receiver<Order<W>>,
+    done: &Sender<(Turn, Done)>,
+    turns: &Turns,
     reference: &Reference,
     run: fn(&Reference, &mut Option<S>, W) -> Option<Result<Did>>,
 ) {
     let mut states: BTreeMap<SlotId, Option<S>> = BTreeMap::new();
     let mut over = None;
     while let Some(first) = over.take().or_else(|| orders.recv().ok()) {
-        let mut together: Vec<(SlotId, Option<S>, Option<W>)> = Vec::new();
+        let mut together: Vec<(Order<W>, Option<S>)> = Vec::new();
         let mut next = Some(first);
-        while let Some((slot, work)) = next.take() {
+        while let Some(order) = next.take() {
             // A slot's own work is done in order.
-            if together.iter().any(|(busy, ..)| *busy == slot) {
-                over = Some((slot, work));
+            if together.iter().any(|(busy, _)| busy.slot == order.slot) {
+                over = Some(order);
                 break;
             }
-            match work {
-                None => drop(states.remove(&slot)),
-                Some(work) => together.push((slot, states.remove(&slot).flatten(), Some(work))),
+            let state = states.remove(&order.slot).flatten();
+            // Work of an utterance that has been released since is not begun.
+            if order.work.is_some() && order.turn == turns[order.slot].load(Relaxed) {
+                together.push((order, state));
             }
             next = orders.try_recv().ok();
         }
         reference.threads.install(|| {
-            together.par_iter_mut().for_each(|(slot, state, work)| {
+            together.par_iter_mut().for_each(|(Order { slot, turn, work }, state)| {
                 let Some(work) = work.take() else { return };
                 let did = catch_unwind(AssertUnwindSafe(|| run(reference, state, work)));
                 let did = did.unwrap_or_else(|panic| Some(Err(Error::compute("cpu", words(&*panic)))));
                 if let Some(did) = did {
                     let what = did.unwrap_or_else(Did::Failed);
-                    let _ = done.send(Done { slot: *slot, what }); // nobody listens once the engine is dropped
+                    let _ = done.send((*turn, Done { slot: *slot, what })); // nobody listens once the engine is dropped
                 }
             });
         });
-        states.extend(together.into_iter().map(|(slot, state, _)| (slot, state)));
+        states.extend(together.into_iter().map(|(order, state)| (order.slot, state)));
     }
 }
 

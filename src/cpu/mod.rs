@@ -90,6 +90,11 @@ impl Reference {
         Ok(Reference { model, threads: Threads::new(threads)?, codec_state })
     }
 
+    /// How many threads compute.
+    pub fn thread_count(&self) -> usize {
+        self.threads.count()
+    }
+
     pub(crate) fn slot(&self, sampling: Sampling, randomness: Randomness) -> Slot {
         Slot {
             talker_kv: Kv::new(&self.model.config.talker),

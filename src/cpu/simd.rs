@@ -30,6 +30,10 @@ impl Threads {
         Ok(Threads { pool, simd: pulp::Arch::new() })
     }
 
+    pub fn count(&self) -> usize {
+        self.pool.current_num_threads()
+    }
+
     /// Runs `work` on the pool, so that the splits inside it cost no hand-over from the caller's thread.
     pub fn install<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
         self.pool.install(work)
@@ -47,7 +51,7 @@ impl Threads {
         const WORTH_A_TASK: usize = 1 << 16;
         let units = out.len() / unit.max(1);
         // A few for each thread, so that one which is held up does not hold up all.
-        let tasks = (units * cost / WORTH_A_TASK).clamp(1, 4 * self.pool.current_num_threads());
+        let tasks = (units * cost / WORTH_A_TASK).clamp(1, 4 * self.count());
         if tasks == 1 {
             return self.here(out, work);
         }

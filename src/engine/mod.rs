@@ -74,7 +74,7 @@ impl Engine {
         if options.slots == 0 {
             return Err(Error::request("slots", "is 0; expected at least 1"));
         }
-        let backend = Box::new(Lanes::new(&model, options.threads)?);
+        let backend = Box::new(Lanes::new(&model, options.threads, options.slots)?);
         let inbox = Arc::new(Inbox::new(options.slots.saturating_add(options.queue)));
         let mut worker = Worker::new(backend, inbox.clone(), model.config.max_positions, options.slots);
         let thread = std::thread::Builder::new()

@@ -14,8 +14,6 @@ pub struct Stats {
     pub missing_tokens: Option<usize>,
     /// Frames made.
     pub frames: usize,
-    /// Frames made since the stream was cancelled: those that were under way.
-    pub frames_after_cancel: usize,
     /// Times that padding was fed because live text had run dry (`OnDry::PadAfter`). Where it is not 0 the speech is not
     /// what the same text at once would have given.
     pub pads: usize,
@@ -48,7 +46,6 @@ impl Stats {
             text_tokens: 0,
             missing_tokens,
             frames: 0,
-            frames_after_cancel: 0,
             pads: 0,
             dry_ms: 0.0,
             queued_ms: 0.0,

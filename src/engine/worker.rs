@@ -189,6 +189,7 @@ impl Worker {
         let Some(live) = self.streams.remove(&id) else { return };
         self.queue.retain(|&waits| waits != id);
         if let Some(slot) = live.slot {
+            self.under_way -= live.under_way;
             self.slots[slot] = None;
             if let Err(error) = self.backend.release(slot) {
                 self.inbox.close(error);
@@ -367,18 +368,13 @@ impl Live {
     fn take_frame(&mut self, frame: Frame, took: Took) {
         self.stepping = false;
         self.frames += 1;
-        let cancelled = self.over;
         let first = self.frames == 1;
         self.new.ring.note(|stats| {
             let talker_ms = if first { &mut stats.prefill_ms } else { &mut stats.talker_ms };
             *talker_ms += ms(took.talker);
             stats.predictor_ms += ms(took.predictor);
             stats.frames += 1;
-            stats.frames_after_cancel += usize::from(cancelled);
         });
-        if cancelled {
-            return;
-        }
         self.same_codes = if !first && frame[0] == self.last_code { self.same_codes + 1 } else { 1 };
         self.last_code = frame[0];
         if self.same_codes == DEGENERATE_FRAMES {
@@ -417,15 +413,14 @@ impl Live {
 
     /// Whether nothing of it is left to do. Says its end to the reader.
     fn is_done(&mut self) -> bool {
-        if self.under_way > 0 || !self.over && (self.end.is_none() || !self.pending.is_empty()) {
+        let Some(end) = self.end.filter(|_| !self.over) else { return self.over };
+        if self.under_way > 0 || !self.pending.is_empty() {
             return false;
         }
-        if let (Some(end), false) = (self.end, self.over) {
-            let mut samples = Vec::new();
-            let tail = self.new.resampler.as_mut().map_or(Ok(()), |resampler| resampler.end(&mut samples));
-            self.new.ring.put(Chunk { samples, first_frame: self.decoded_frames, frames: 0 });
-            self.new.ring.finish(if tail.is_ok() { end } else { End::Failed }, tail.err());
-        }
+        let mut samples = Vec::new();
+        let tail = self.new.resampler.as_mut().map_or(Ok(()), |resampler| resampler.end(&mut samples));
+        self.new.ring.put(Chunk { samples, first_frame: self.decoded_frames, frames: 0 });
+        self.new.ring.finish(if tail.is_ok() { end } else { End::Failed }, tail.err());
         true
     }
 }

@@ -30,7 +30,7 @@ impl Codec {
     pub fn run(self) -> Result<Outcome> {
         let Codec::Decode(args) = self;
         let frames = files::read_codes(&args.codes)?;
-        let reference = args.device.open()?;
+        let reference = args.device.reference()?;
         let mut slot = reference.codec_slot();
         let mut samples = Vec::new();
         for piece in files::cut(&frames, args.chunks.as_deref().unwrap_or(&[])) {

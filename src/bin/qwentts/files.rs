@@ -1,10 +1,11 @@
 //! Files that go in and out: text, WAV, .npy, JSON on stdout. Every error names the file.
 
 use crate::bad;
+use qwentts::engine::TextWriter;
 use qwentts::error::{Error, Result};
 use qwentts::frame::{Frame, GROUPS, SAMPLE_RATE, Sample};
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, BufRead, IsTerminal, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 /// `-` as a path: standard input or output.
@@ -30,9 +31,47 @@ pub fn read_text(path: &Path) -> Result<String> {
             bytes
         }
     };
-    let text = String::from_utf8(bytes).map_err(|e| bad("text", format!("is not UTF-8: {e}")))?;
-    let text = text.strip_suffix('\n').map_or(&*text, |t| t.strip_suffix('\r').unwrap_or(t));
-    Ok(text.to_owned())
+    let mut text = String::from_utf8(bytes).map_err(|e| bad("text", format!("is not UTF-8: {e}")))?;
+    text.truncate(text.len() - line_end(text.as_bytes()));
+    Ok(text)
+}
+
+/// How long the line end is that the text stops with.
+fn line_end(text: &[u8]) -> usize {
+    match text {
+        [.., b'\r', b'\n'] => 2,
+        [.., b'\n'] => 1,
+        _ => 0,
+    }
+}
+
+/// Standard input into a stream's text as it comes, to its end; without the last line end, as `read_text`. What is typed
+/// on a terminal is spoken line by line.
+pub fn feed_stdin(mut text: TextWriter) -> Result<()> {
+    let mut input = io::stdin().lock();
+    let typed = io::stdin().is_terminal();
+    // What may be the last line end waits here; '\r' does, too, for the '\n' that may follow.
+    let mut kept: Vec<u8> = Vec::new();
+    loop {
+        let came = named(Path::new("<stdin>"), input.fill_buf())?;
+        let length = came.len();
+        if length == 0 {
+            break;
+        }
+        kept.extend_from_slice(came);
+        input.consume(length);
+        let end = if kept.ends_with(b"\r") { 1 } else { line_end(&kept) };
+        let rest = kept.split_off(kept.len() - end);
+        text.push(&kept)?;
+        if typed && end > 0 {
+            text.flush()?;
+        }
+        kept = rest;
+    }
+    if kept == b"\r" {
+        text.push(&kept)?;
+    }
+    text.end()
 }
 
 /// A line on stderr; a closed stderr is no reason to fail.
@@ -67,6 +106,7 @@ pub struct WavWriter {
     path: PathBuf,
     out: Out,
     format: Samples,
+    rate_hz: u32,
     data_bytes: u32,
 }
 
@@ -77,7 +117,7 @@ enum Out {
 }
 
 impl WavWriter {
-    pub fn create(path: &Path, format: Samples) -> Result<WavWriter> {
+    pub fn create(path: &Path, format: Samples, rate_hz: u32) -> Result<WavWriter> {
         let (path, out) = match is_standard(path) {
             true => (PathBuf::from("<stdout>"), Out::Pipe(Box::new(io::stdout()))),
             false => {
@@ -86,7 +126,7 @@ impl WavWriter {
                 (path.to_owned(), out)
             }
         };
-        let mut wav = WavWriter { path, out, format, data_bytes: 0 };
+        let mut wav = WavWriter { path, out, format, rate_hz, data_bytes: 0 };
         let header = wav.header(if matches!(wav.out, Out::Pipe(_)) { u32::MAX } else { 0 });
         wav.put(&header)?;
         Ok(wav)
@@ -101,8 +141,8 @@ impl WavWriter {
         h[16..20].copy_from_slice(&16u32.to_le_bytes());
         h[20..22].copy_from_slice(&tag.to_le_bytes());
         h[22..24].copy_from_slice(&1u16.to_le_bytes()); // channels
-        h[24..28].copy_from_slice(&SAMPLE_RATE.to_le_bytes());
-        h[28..32].copy_from_slice(&(SAMPLE_RATE * u32::from(width)).to_le_bytes());
+        h[24..28].copy_from_slice(&self.rate_hz.to_le_bytes());
+        h[28..32].copy_from_slice(&(self.rate_hz * u32::from(width)).to_le_bytes());
         h[32..34].copy_from_slice(&width.to_le_bytes());
         h[34..36].copy_from_slice(&(8 * width).to_le_bytes());
         h[36..40].copy_from_slice(b"data");
@@ -184,7 +224,7 @@ pub fn write_npy(path: &Path, shape: &[usize], data: &[f32]) -> Result<()> {
 pub fn write_samples(path: &Path, samples: &[f32]) -> Result<()> {
     match path.extension().and_then(|e| e.to_str()) {
         Some("npy") => write_npy(path, &[samples.len()], samples),
-        Some("wav") => WavWriter::create(path, Samples::F32)?.write(samples),
+        Some("wav") => WavWriter::create(path, Samples::F32, SAMPLE_RATE)?.write(samples),
         _ => Err(bad("output", format!("{} must end in .wav or .npy", path.display()))),
     }
 }

@@ -2,6 +2,7 @@
 //! stdout carries what was asked for (sound, JSON, a list), stderr progress, figures and errors.
 #![deny(unsafe_code)]
 
+mod bench;
 mod check;
 mod codec;
 mod files;
@@ -14,6 +15,7 @@ mod voices;
 
 use clap::{Args, Parser, Subcommand};
 use qwentts::cpu::Reference;
+use qwentts::engine::{Engine, EngineOptions};
 use qwentts::error::{Error, Result};
 use qwentts::model::Model;
 use qwentts::source::ModelSource;
@@ -44,6 +46,8 @@ enum Command {
     Codec(codec::Codec),
     // Its help is the struct's.
     Check(check::Check),
+    /// Measure first sound, time per frame, gaps, cancels, live text
+    Bench(bench::Bench),
 }
 
 /// Which model, and where it runs.
@@ -92,11 +96,20 @@ impl ModelArgs {
 }
 
 impl DeviceArgs {
-    fn open(&self) -> Result<Arc<Reference>> {
+    /// The model, on a device that is there.
+    fn model(&self) -> Result<Arc<Model>> {
         if self.device != "cpu" {
             return Err(bad("--device", format!("is {:?}; this build computes on cpu", self.device)));
         }
-        Ok(Arc::new(Reference::new(self.model.open()?, self.threads)?))
+        self.model.open()
+    }
+
+    fn reference(&self) -> Result<Arc<Reference>> {
+        Ok(Arc::new(Reference::new(self.model()?, self.threads)?))
+    }
+
+    fn engine(&self) -> Result<Engine> {
+        Engine::with_model(self.model()?, &EngineOptions { threads: self.threads, ..Default::default() })
     }
 }
 
@@ -122,6 +135,7 @@ fn main() -> ExitCode {
         Command::Trace(trace) => trace.run(),
         Command::Codec(codec) => codec.run(),
         Command::Check(check) => check.run(),
+        Command::Bench(bench) => bench.run(),
     };
     match result {
         Ok(Outcome::Done) => ExitCode::SUCCESS,

@@ -5,20 +5,20 @@ use crate::{DeviceArgs, Outcome, bad};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use qwentts::config::ModelKind;
-use qwentts::error::Result;
-use qwentts::frame::End;
-use qwentts::frame::{SAMPLE_RATE, SAMPLES_PER_FRAME};
+use qwentts::engine::{TextWriter, percentile};
+use qwentts::error::{Error, Result};
+use qwentts::frame::{End, SAMPLE_RATE};
 use qwentts::model::Model;
-use qwentts::request::{Randomness, Request, SamplingOptions, Voice};
-use qwentts::speech::{Speech, Text};
+use qwentts::request::{Delivery, Layout, Randomness, Request, SamplingOptions, Voice};
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Instant;
 
 #[derive(Args)]
 pub struct Say {
     #[command(flatten)]
     device: DeviceArgs,
-    /// What to say; - reads standard input
+    /// What to say; - speaks standard input as it comes, in the streaming layout
     #[arg(required_unless_present = "file", conflicts_with = "file", allow_hyphen_values = true)]
     text: Option<String>,
     /// Say what this file holds
@@ -42,6 +42,9 @@ pub struct Say {
     /// WAV file, 16 bit; - writes it to standard output
     #[arg(short, long, default_value = "out.wav", value_name = "OUT.wav|-")]
     output: PathBuf,
+    /// Samples a second: 8000, 16000, 22050, 24000, 44100 or 48000
+    #[arg(long, default_value_t = SAMPLE_RATE, value_name = "HZ")]
+    sample_rate: u32,
     /// Take the best score always, instead of drawing
     #[arg(long, conflicts_with = "sample")]
     greedy: bool,
@@ -64,76 +67,88 @@ pub struct Say {
     json: bool,
 }
 
-/// Frames in the first chunks: sound soon, then larger pieces. The last repeats.
-const RAMP_FRAMES: [usize; 4] = [1, 2, 4, 8];
-
 impl Say {
     pub fn run(self) -> Result<Outcome> {
-        let to_stdout = files::is_standard(&self.output);
-        if to_stdout && self.json {
+        if files::is_standard(&self.output) && self.json {
             return Err(bad("--json", "and -o - both want standard output"));
         }
+        let layout: Option<Layout> = self.layout.as_deref().map(str::parse).transpose()?;
+        let live = self.text.as_deref() == Some("-") && layout != Some(Layout::Whole);
         let text = match (&self.text, &self.file) {
+            _ if live => String::new(),
             (Some(text), _) if text != "-" => text.clone(),
             (_, file) => files::read_text(file.as_deref().unwrap_or("-".as_ref()))?,
         };
-        if text.trim().is_empty() {
-            return Err(bad("text", "is empty; there is nothing to say"));
+        if !live && text.trim().is_empty() {
+            return Err(nothing_to_say());
         }
         let started = Instant::now();
-        let reference = self.device.open()?;
-        let opened = started.elapsed();
+        let engine = self.device.engine()?;
+        let open_ms = started.elapsed().as_secs_f64() * 1e3;
         let seed = self.seed.unwrap_or_else(fresh_seed);
-        let request = self.request(&reference.model, seed)?;
+        let request = self.request(engine.model(), layout, seed)?;
 
         let started = Instant::now();
-        let mut speech = Speech::new(reference, Text::Whole(text), &request)?;
-        let mut wav = WavWriter::create(&self.output, Samples::S16)?;
+        let mut fed = None;
+        let mut stream = match live {
+            false => engine.speak(&text, &request)?.split().1,
+            true => {
+                let (writer, reader) = engine.stream(&request)?.split();
+                fed = Some(feed(writer));
+                reader
+            }
+        };
+        let mut wav = None;
         let bar = progress();
-        let mut first_sound = Duration::ZERO;
-        let mut ramp = RAMP_FRAMES.iter().chain(std::iter::repeat(&RAMP_FRAMES[RAMP_FRAMES.len() - 1]));
-        let mut frames = 0;
-        loop {
-            let width = ramp.next().copied().unwrap_or(1);
-            let mut chunk = Vec::with_capacity(width);
-            while chunk.len() < width
-                && let Some(chosen) = speech.next_frame()?
-            {
-                chunk.push(chosen.frame);
-            }
-            if chunk.is_empty() {
-                break;
-            }
-            wav.write(&speech.decode(&chunk)?)?;
-            if frames == 0 {
-                first_sound = started.elapsed();
-            }
-            frames += chunk.len();
-            let speed = sound_s(frames) / started.elapsed().as_secs_f64();
-            bar.set_message(format!("{:.1} s of speech, {speed:.2}x real time", sound_s(frames)));
+        let (mut samples, rate_hz) = (0, request.delivery.sample_rate_hz);
+        let sound_s = |samples: usize| samples as f64 / f64::from(rate_hz);
+        for chunk in stream.chunks() {
+            let chunk = chunk?;
+            // Not before there is something to write: a refused text leaves an older file as it was.
+            let wav = match &mut wav {
+                Some(wav) => wav,
+                none => none.insert(WavWriter::create(&self.output, Samples::S16, rate_hz)?),
+            };
+            wav.write(&chunk.samples)?;
+            samples += chunk.samples.len();
+            let sound_s = sound_s(samples);
+            let speed = sound_s / started.elapsed().as_secs_f64();
+            bar.set_message(format!("{sound_s:.1} s of speech, {speed:.2}x real time"));
             bar.tick();
         }
         bar.finish_and_clear();
         let total_s = started.elapsed().as_secs_f64();
+        let stats = stream.stats();
+        let end = stats.ended.map(|ended| ended.end);
+        if let (Some(End::Cancelled), Some(Ok(Err(error)))) = (end, fed.map(|fed| fed.try_recv())) {
+            return Err(error);
+        }
+        if wav.is_none() {
+            return Err(nothing_to_say());
+        }
         let figures = Figures {
             output: self.output.display().to_string(),
-            frames,
-            sound_s: sound_s(frames),
-            open_ms: opened.as_secs_f64() * 1e3,
-            first_sound_ms: first_sound.as_secs_f64() * 1e3,
+            frames: stats.frames,
+            sound_s: sound_s(samples),
+            sample_rate_hz: rate_hz,
+            open_ms,
+            first_sound_ms: stats.first_sound_ms.unwrap_or(0.0),
             total_ms: total_s * 1e3,
-            real_time_factor: total_s / sound_s(frames),
-            end: speech.end().map_or("not ended", End::name),
+            real_time_factor: total_s / sound_s(samples),
+            chunk_gap_p99_ms: percentile(&stats.chunk_gaps_ms, 0.99),
+            layout: stats.layout.name(),
+            text_tokens: stats.text_tokens,
+            end: end.map_or("not ended", End::name),
             seed,
         };
         match self.json {
             true => files::print_json(&figures)?,
-            false => figures.show(),
+            false => figures.show(live),
         }
         Ok(Outcome::Done)
     }
 
-    fn request(&self, model: &Model, seed: u64) -> Result<Request> {
+    fn request(&self, model: &Model, layout: Option<Layout>, seed: u64) -> Result<Request> {
         let voice = match (&self.voice, model.config.kind) {
             (Some(name), _) => Voice::Preset(name.clone()),
             (None, ModelKind::CustomVoice) => model.voices().next().map_or(Voice::Unset, |v| Voice::Preset(v.into())),
@@ -160,10 +175,11 @@ impl Say {
         Ok(Request {
             voice,
             language: self.language.clone(),
-            layout: self.layout.as_deref().map(str::parse).transpose()?,
+            layout,
             instruct: self.instruct.clone(),
             sampling,
             randomness: Randomness::Seed(seed),
+            delivery: Delivery { sample_rate_hz: self.sample_rate, ..Default::default() },
             ..Default::default()
         })
     }
@@ -174,30 +190,57 @@ struct Figures {
     output: String,
     frames: usize,
     sound_s: f64,
+    sample_rate_hz: u32,
     open_ms: f64,
+    /// From the first text on.
     first_sound_ms: f64,
     total_ms: f64,
     real_time_factor: f64,
+    chunk_gap_p99_ms: Option<f64>,
+    layout: &'static str,
+    text_tokens: usize,
     end: &'static str,
     seed: u64,
 }
 
 impl Figures {
-    fn show(&self) {
-        files::note(&format!("{}: {:.2} s of speech (24 kHz), seed {}", self.output, self.sound_s, self.seed));
-        files::note(&format!(
-            "model open {:.0} ms, first sound {:.0} ms, all {:.0} ms, real-time factor {:.3}",
-            self.open_ms, self.first_sound_ms, self.total_ms, self.real_time_factor
-        ));
+    fn show(&self, live: bool) {
+        let Figures { output, sound_s, seed, open_ms, first_sound_ms, total_ms, .. } = self;
+        let khz = f64::from(self.sample_rate_hz) / 1e3;
+        files::note(&format!("{output}: {sound_s:.2} s of speech ({khz} kHz), seed {seed}"));
+        let mut line = format!("model open {open_ms:.0} ms, first sound {first_sound_ms:.0} ms");
+        if !live {
+            // Live, the whole time is that of the text.
+            let factor = self.real_time_factor;
+            line += &format!(", all {total_ms:.0} ms, real-time factor {factor:.3}");
+        }
+        files::note(&line);
         if self.end == "length" {
-            files::note("note: cut at max_new_tokens; the model had not finished");
+            files::note(
+                "note: cut at max_new_tokens, or at the most that such a text can need; the model had not finished",
+            );
         }
     }
 }
 
-/// How long so many frames sound.
-fn sound_s(frames: usize) -> f64 {
-    (frames * SAMPLES_PER_FRAME) as f64 / f64::from(SAMPLE_RATE)
+fn nothing_to_say() -> Error {
+    bad("text", "is empty; there is nothing to say")
+}
+
+/// Feeds standard input from a thread of its own, which may wait there for ever. What went wrong with it comes out,
+/// and the stream is cancelled.
+fn feed(writer: TextWriter) -> Receiver<Result<()>> {
+    let (sender, receiver) = channel();
+    std::thread::spawn(move || {
+        let canceller = writer.canceller();
+        let fed = files::feed_stdin(writer);
+        let failed = fed.is_err();
+        let _ = sender.send(fed); // nobody listens once the speech has ended
+        if failed {
+            canceller.cancel();
+        }
+    });
+    receiver
 }
 
 /// A spinner on a terminal; nothing elsewhere.

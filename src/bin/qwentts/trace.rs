@@ -46,7 +46,7 @@ impl TraceArgs {
     pub fn run(self) -> Result<Outcome> {
         let request = TraceRequest::parse(&files::read(&self.request)?)?;
         let onto = self.compare.as_deref().map(read_trace).transpose()?;
-        let reference = self.device.open()?;
+        let reference = self.device.reference()?;
         let mut run = run(&reference, &request, onto.as_ref())?;
         if self.wav.is_some() || self.dump.is_some() {
             let mut samples = Vec::new();

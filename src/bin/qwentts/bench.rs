@@ -1,0 +1,452 @@
+//! `qwentts bench`: how fast this machine speaks. Owns what is measured and its definitions; every figure is of runs made
+//! here and now.
+
+use crate::{DeviceArgs, Outcome, bad, files};
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use qwentts::cpu::Reference;
+use qwentts::engine::{AudioReader, Engine, Stats, Wait, percentile};
+use qwentts::error::Result;
+use qwentts::frame::{FRAME_TIME, SAMPLE_RATE};
+use qwentts::request::{Layout, Randomness, Request, Voice};
+use qwentts::speech::{Speech, Text};
+use serde::Serialize;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Measure first sound, time per frame by part, gaps between chunks, cancels, and speech from live text
+#[derive(Args)]
+pub struct Bench {
+    #[command(flatten)]
+    device: DeviceArgs,
+    /// Preset voice; the first of the model where not given
+    #[arg(long)]
+    voice: Option<String>,
+    /// What is said
+    #[arg(long, default_value = TEXT)]
+    text: String,
+    /// Utterances of each kind
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    runs: u64,
+    /// Also print pass or fail for the field's usual three: 500 tokens/s, first sound under 90 ms, real-time factor under .3
+    #[arg(long)]
+    targets: bool,
+    /// Also measure first chunks of 1 to 12 frames
+    #[arg(long)]
+    scan_first_chunk: bool,
+    /// Print the figures as JSON on standard output
+    #[arg(long)]
+    json: bool,
+}
+
+const TEXT: &str = "The river was quiet in the morning, and a thin mist lay over the fields. We walked along the bank until \
+                    the sun came out behind the hills.";
+
+/// Text tokens a second at which live text is fed.
+const LIVE_TOKENS_PER_S: [f64; 3] = [5.0, 10.0, 20.0];
+/// Streams that are cancelled at some moment of their speech, for each run.
+const CANCELS_PER_RUN: u64 = 10;
+
+#[derive(Serialize)]
+struct Figures {
+    version: &'static str,
+    device: String,
+    model: String,
+    threads: usize,
+    runs: u64,
+    text_tokens: usize,
+    frames: usize,
+    /// The whole text at once; medians over the runs.
+    first_sound_ms: f64,
+    prefill_ms: f64,
+    frame_ms: FrameMs,
+    /// Wall time by time of sound.
+    real_time_factor: f64,
+    frames_per_s: f64,
+    /// Talker steps a second of the talker's own time: what the field calls decode tokens/s.
+    tokens_per_s: f64,
+    chunk_gap_ms: Spread,
+    /// The bare loop: the same frames and chunks without the engine, on the caller's thread.
+    bare_real_time_factor: f64,
+    /// How much longer the engine's runs take than the bare loop's, in turns; below 0 where its overlap gains more.
+    engine_overhead_percent: f64,
+    cancel: Cancel,
+    /// A player begins with the first chunk and plays on as long as there is sound.
+    live: Vec<LiveText>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    targets: Vec<Target>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    first_chunk: Vec<FirstChunk>,
+}
+
+/// Of one frame, by part; the codec runs beside the next frame, so that the parts may come to more than the whole.
+#[derive(Serialize)]
+struct FrameMs {
+    talker: f64,
+    predictor: f64,
+    codec: f64,
+    whole: f64,
+}
+
+#[derive(Serialize)]
+struct Spread {
+    p50: f64,
+    p99: f64,
+    max: f64,
+}
+
+/// From a cancel to when its slot is free.
+#[derive(Serialize)]
+struct Cancel {
+    cancels: u64,
+    ms: Spread,
+    /// The same in frames of this machine (`frame_ms.whole`).
+    frames: Spread,
+    /// The first sound of what is said right after a cancel.
+    next_first_sound_ms: Spread,
+}
+
+#[derive(Serialize)]
+struct LiveText {
+    tokens_per_s: f64,
+    first_sound_ms: f64,
+    /// Over all runs: how often a player had nothing to play, and for how long in a run.
+    underruns: usize,
+    silent_ms: f64,
+}
+
+#[derive(Serialize)]
+struct Target {
+    name: &'static str,
+    value: f64,
+    pass: bool,
+}
+
+#[derive(Serialize)]
+struct FirstChunk {
+    frames: usize,
+    first_sound_ms: f64,
+    real_time_factor: f64,
+    underruns: usize,
+}
+
+/// One utterance as its reader saw it.
+struct Heard {
+    stats: Stats,
+    wall_s: f64,
+    sound_s: f64,
+    underruns: usize,
+    silent_ms: f64,
+}
+
+impl Heard {
+    fn real_time_factor(&self) -> f64 {
+        self.wall_s / self.sound_s
+    }
+}
+
+impl Bench {
+    pub fn run(self) -> Result<Outcome> {
+        let engine = self.device.engine()?;
+        let model = engine.model().clone();
+        let voice = match (&self.voice, model.voices().next()) {
+            (Some(name), _) => Voice::Preset(name.clone()),
+            (None, Some(first)) => Voice::Preset(first.to_owned()),
+            (None, None) => Voice::Unset,
+        };
+        let mut request = Request { voice, randomness: Randomness::Seed(1), ..Default::default() };
+        // As speech is used: drawn, whatever the checkpoint's own setting.
+        request.sampling.draws(true);
+        let reference = Arc::new(Reference::new(model.clone(), self.device.threads)?);
+
+        let scans = if self.scan_first_chunk { 12 * self.runs } else { 0 };
+        let bar = progress(1 + (2 + CANCELS_PER_RUN + LIVE_TOKENS_PER_S.len() as u64) * self.runs + scans);
+        let step = |what: &'static str| {
+            bar.set_message(what);
+            bar.inc(1);
+        };
+        step("warming up");
+        hear(&engine, &self.text, &request)?;
+        bare(&reference, &self.text, &request)?;
+
+        let (mut runs, mut loops) = (Vec::new(), Vec::new());
+        for _ in 0..self.runs {
+            step("whole text");
+            runs.push(hear(&engine, &self.text, &request)?);
+            step("bare loop");
+            loops.push(bare(&reference, &self.text, &request)?);
+        }
+        let of = |value: &dyn Fn(&Heard) -> f64| median(runs.iter().map(value));
+        let frames = runs[0].stats.frames;
+        let per_frame = |value: f64| value / frames as f64;
+        let whole_s = of(&|run| run.wall_s);
+        let talker_ms = of(&|run| run.stats.talker_ms / (run.stats.frames.max(2) - 1) as f64);
+        let frame_ms = FrameMs {
+            talker: talker_ms,
+            predictor: per_frame(of(&|run| run.stats.predictor_ms)),
+            codec: per_frame(of(&|run| run.stats.codec_ms)),
+            whole: per_frame(whole_s * 1e3),
+        };
+        let gaps: Vec<f64> = runs.iter().flat_map(|run| run.stats.chunk_gaps_ms.clone()).collect();
+        let bare_s = median(loops.iter().copied());
+        let cancel = self.cancels(&engine, &request, frames, frame_ms.whole, &step)?;
+        let live = LIVE_TOKENS_PER_S.into_iter().map(|rate| {
+            let tokens_per_word = runs[0].stats.text_tokens as f64 / words(&self.text).count() as f64;
+            self.live(&engine, &request, rate, tokens_per_word, &step)
+        });
+        let live = live.collect::<Result<Vec<_>>>()?;
+        let mut figures = Figures {
+            version: env!("CARGO_PKG_VERSION"),
+            device: self.device.device.clone(),
+            model: model.source.describe(""),
+            threads: reference.thread_count(),
+            runs: self.runs,
+            text_tokens: runs[0].stats.text_tokens,
+            frames,
+            first_sound_ms: of(&|run| run.stats.first_sound_ms.unwrap_or(0.0)),
+            prefill_ms: of(&|run| run.stats.prefill_ms),
+            frames_per_s: 1e3 / frame_ms.whole,
+            tokens_per_s: 1e3 / talker_ms,
+            frame_ms,
+            real_time_factor: of(&Heard::real_time_factor),
+            chunk_gap_ms: spread(&gaps),
+            bare_real_time_factor: bare_s / runs[0].sound_s,
+            engine_overhead_percent: (whole_s / bare_s - 1.0) * 100.0,
+            cancel,
+            live,
+            targets: Vec::new(),
+            first_chunk: Vec::new(),
+        };
+        if self.targets {
+            figures.targets = targets(&figures);
+        }
+        for width in (1..=12).filter(|_| self.scan_first_chunk) {
+            figures.first_chunk.push(self.first_chunk(&engine, &request, width, &step)?);
+        }
+        bar.finish_and_clear();
+        match self.json {
+            true => files::print_json(&figures)?,
+            false => files::print(&figures.table())?,
+        }
+        Ok(Outcome::Done)
+    }
+
+    /// Cancels at moments spread over the whole utterance.
+    fn cancels(
+        &self,
+        engine: &Engine,
+        request: &Request,
+        frames: usize,
+        frame_ms: f64,
+        step: &dyn Fn(&'static str),
+    ) -> Result<Cancel> {
+        let (mut all_ms, mut next_ms) = (Vec::new(), Vec::new());
+        let cancels = CANCELS_PER_RUN * self.runs;
+        for i in 0..cancels {
+            step("cancels");
+            let mut stream = engine.speak(&self.text, request)?;
+            let after_ms = frame_ms * frames as f64 * (i as f64 + 0.5) / cancels as f64;
+            stream.read_chunk(Wait::Forever)?;
+            std::thread::sleep(Duration::from_secs_f64(after_ms / 1e3));
+            stream.canceller().cancel();
+            let mut next = engine.speak(&self.text, request)?;
+            next.read_chunk(Wait::Forever)?;
+            all_ms.extend(stream.stats().cancel_ms);
+            next_ms.extend(next.stats().first_sound_ms);
+        }
+        let in_frames: Vec<f64> = all_ms.iter().map(|ms| ms / frame_ms).collect();
+        Ok(Cancel {
+            cancels,
+            ms: spread(&all_ms),
+            frames: spread(&in_frames),
+            next_first_sound_ms: spread(&next_ms),
+        })
+    }
+
+    /// Words that come at an even pace, as from a language model.
+    fn live(
+        &self,
+        engine: &Engine,
+        request: &Request,
+        tokens_per_s: f64,
+        tokens_per_word: f64,
+        step: &dyn Fn(&'static str),
+    ) -> Result<LiveText> {
+        let pause = Duration::from_secs_f64(tokens_per_word / tokens_per_s);
+        let mut runs = Vec::new();
+        for _ in 0..self.runs {
+            step("live text");
+            let request = Request { layout: Some(Layout::Streaming), ..request.clone() };
+            let (mut writer, mut reader) = engine.stream(&request)?.split();
+            let started = Instant::now();
+            let text = &self.text;
+            let heard = std::thread::scope(|scope| {
+                let fed = scope.spawn(move || -> Result<()> {
+                    for (i, word) in words(text).enumerate() {
+                        std::thread::sleep((pause * i as u32).saturating_sub(started.elapsed()));
+                        writer.push(word)?;
+                    }
+                    writer.end()
+                });
+                let heard = listen(started, &mut reader);
+                let fed = fed.join().map_err(|_| bad("text", "its thread failed"))?;
+                fed.and(heard)
+            })?;
+            runs.push(heard);
+        }
+        Ok(LiveText {
+            tokens_per_s,
+            first_sound_ms: median(runs.iter().map(|run| run.stats.first_sound_ms.unwrap_or(0.0))),
+            underruns: runs.iter().map(|run| run.underruns).sum(),
+            silent_ms: median(runs.iter().map(|run| run.silent_ms)),
+        })
+    }
+
+    fn first_chunk(
+        &self,
+        engine: &Engine,
+        request: &Request,
+        width: usize,
+        step: &dyn Fn(&'static str),
+    ) -> Result<FirstChunk> {
+        let mut request = request.clone();
+        request.delivery.chunk_frames.insert(0, width);
+        let mut runs = Vec::new();
+        for _ in 0..self.runs {
+            step("first chunks");
+            runs.push(hear(engine, &self.text, &request)?);
+        }
+        Ok(FirstChunk {
+            frames: width,
+            first_sound_ms: median(runs.iter().map(|run| run.stats.first_sound_ms.unwrap_or(0.0))),
+            real_time_factor: median(runs.iter().map(Heard::real_time_factor)),
+            underruns: runs.iter().map(|run| run.underruns).sum(),
+        })
+    }
+}
+
+/// Speaks through the engine.
+fn hear(engine: &Engine, text: &str, request: &Request) -> Result<Heard> {
+    let started = Instant::now();
+    listen(started, &mut engine.speak(text, request)?.split().1)
+}
+
+/// Reads to the end, as a player would that begins with the first chunk.
+fn listen(started: Instant, reader: &mut AudioReader) -> Result<Heard> {
+    let (mut sound_s, mut underruns, mut silent_s) = (0.0, 0, 0.0);
+    // When the player will have played what it has.
+    let mut played_s: Option<f64> = None;
+    for chunk in reader.chunks() {
+        let chunk = chunk?;
+        let now_s = started.elapsed().as_secs_f64();
+        let until_s = played_s.unwrap_or(now_s);
+        if now_s > until_s {
+            underruns += 1;
+            silent_s += now_s - until_s;
+        }
+        let chunk_s = chunk.samples.len() as f64 / f64::from(SAMPLE_RATE);
+        played_s = Some(until_s.max(now_s) + chunk_s);
+        sound_s += chunk_s;
+    }
+    let wall_s = started.elapsed().as_secs_f64();
+    Ok(Heard { stats: reader.stats(), wall_s, sound_s, underruns, silent_ms: silent_s * 1e3 })
+}
+
+/// Speaks with the bare loop, in the same chunks; the seconds it took.
+fn bare(reference: &Arc<Reference>, text: &str, request: &Request) -> Result<f64> {
+    let started = Instant::now();
+    let mut speech = Speech::new(reference.clone(), Text::Whole(text.to_owned()), request)?;
+    let widths = &request.delivery.chunk_frames;
+    let mut frames = Vec::new();
+    for i in 0.. {
+        while frames.len() < widths[i.min(widths.len() - 1)]
+            && let Some(chosen) = speech.next_frame()?
+        {
+            frames.push(chosen.frame);
+        }
+        if frames.is_empty() {
+            break;
+        }
+        speech.decode(&frames)?;
+        frames.clear();
+    }
+    Ok(started.elapsed().as_secs_f64())
+}
+
+/// Words with the space before them, as tokens have it.
+fn words(text: &str) -> impl Iterator<Item = &str> {
+    let ends = text.match_indices(' ').map(|(at, _)| at).chain([text.len()]);
+    let mut from = 0;
+    ends.map(move |end| &text[std::mem::replace(&mut from, end)..end])
+}
+
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    percentile(&values.collect::<Vec<_>>(), 0.5).unwrap_or(0.0)
+}
+
+fn spread(values: &[f64]) -> Spread {
+    let at = |p| percentile(values, p).unwrap_or(0.0);
+    Spread { p50: at(0.5), p99: at(0.99), max: at(1.0) }
+}
+
+fn targets(figures: &Figures) -> Vec<Target> {
+    let target = |name, value: f64, pass| Target { name, value, pass };
+    vec![
+        target("tokens/s >= 500", figures.tokens_per_s, figures.tokens_per_s >= 500.0),
+        target("first sound < 90 ms", figures.first_sound_ms, figures.first_sound_ms < 90.0),
+        target("real-time factor < 0.3", figures.real_time_factor, figures.real_time_factor < 0.3),
+    ]
+}
+
+impl Figures {
+    fn table(&self) -> String {
+        let mut rows: Vec<(String, String)> = Vec::new();
+        let mut row = |name: &str, value: String| rows.push((name.to_owned(), value));
+        let ms = |value: f64| format!("{value:.1} ms");
+        let sound_s = self.frames as f64 * FRAME_TIME.as_secs_f64();
+        row("model, device", format!("{}, {} with {} threads", self.model, self.device, self.threads));
+        row("said", format!("{} text tokens, {sound_s:.2} s of speech, {} runs", self.text_tokens, self.runs));
+        row("first sound", ms(self.first_sound_ms));
+        row("prompt", ms(self.prefill_ms));
+        let f = &self.frame_ms;
+        let parts = format!("talker {:.2}, predictor {:.2}, codec {:.2}", f.talker, f.predictor, f.codec);
+        row("frame", format!("{:.2} ms ({parts})", f.whole));
+        row("real-time factor", format!("{:.3}; bare loop {:.3}", self.real_time_factor, self.bare_real_time_factor));
+        row("engine over bare loop", format!("{:+.1} %", self.engine_overhead_percent));
+        row("frames/s, talker tokens/s", format!("{:.1}, {:.0}", self.frames_per_s, self.tokens_per_s));
+        let spread = |s: &Spread| format!("p50 {:.1}, p99 {:.1}, most {:.1}", s.p50, s.p99, s.max);
+        row("gap between chunks, ms", spread(&self.chunk_gap_ms));
+        row("cancel to free slot, ms", spread(&self.cancel.ms));
+        let c = &self.cancel.frames;
+        row("first sound after a cancel", spread(&self.cancel.next_first_sound_ms));
+        row("cancel, in frames", format!("p50 {:.2}, p99 {:.2}, most {:.2}", c.p50, c.p99, c.max));
+        for live in &self.live {
+            let player = format!("{} underruns, silent for {:.0} ms a run", live.underruns, live.silent_ms);
+            row(
+                &format!("live text, {} tokens/s", live.tokens_per_s),
+                format!("first sound {}; {player}", ms(live.first_sound_ms)),
+            );
+        }
+        for target in &self.targets {
+            let verdict = if target.pass { "pass" } else { "FAIL" };
+            row(target.name, format!("{verdict}: {:.3}", target.value));
+        }
+        for first in &self.first_chunk {
+            let (sound, factor) = (ms(first.first_sound_ms), first.real_time_factor);
+            row(
+                &format!("first chunk of {}", first.frames),
+                format!("first sound {sound}, real-time factor {factor:.3}, {} underruns", first.underruns),
+            );
+        }
+        rows.iter().map(|(name, value)| format!("{name:26}  {value}\n")).collect()
+    }
+}
+
+/// A bar on a terminal; nothing elsewhere.
+fn progress(steps: u64) -> ProgressBar {
+    let bar = ProgressBar::new(steps);
+    if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} {msg}") {
+        bar.set_style(style);
+    }
+    bar
+}
