@@ -1,7 +1,9 @@
-//! What callers tell the worker: streams opened, streams with news, the end. Owns the count of open streams.
+//! What callers tell the worker: streams opened, streams with news, the end. Owns the bound on open streams.
 
-use super::sync::{Condvar, Mutex, lock, wait};
+use super::sync::{AtomicUsize, Condvar, Mutex, lock, wait};
 use crate::error::{Error, Result};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
 use std::time::Instant;
 
 /// A stream's number, never used again.
@@ -11,6 +13,8 @@ pub type StreamId = u64;
 pub struct Inbox<T> {
     state: Mutex<State<T>>,
     rung: Condvar,
+    /// Streams that have not ended for their callers. Each ring takes its own off.
+    pub open: Arc<AtomicUsize>,
     /// Streams at most: those in slots and those that wait for one.
     most: usize,
 }
@@ -18,7 +22,7 @@ pub struct Inbox<T> {
 struct State<T> {
     news: News<T>,
     next_id: StreamId,
-    counts: Counts,
+    speaking: usize,
 }
 
 /// What has come since the worker looked last.
@@ -35,31 +39,31 @@ pub struct News<T> {
 pub struct Counts {
     /// Opened and not ended.
     pub open: usize,
-    /// Of these, those that hold a slot.
+    /// Streams that hold a slot; one that was cancelled may for the length of a frame.
     pub speaking: usize,
 }
 
 impl<T> Inbox<T> {
     pub fn new(most: usize) -> Inbox<T> {
         let news = News { opened: Vec::new(), rung: Vec::new(), closed: None };
-        let state = State { news, next_id: 0, counts: Counts::default() };
-        Inbox { state: Mutex::new(state), rung: Condvar::new(), most }
+        let state = State { news, next_id: 0, speaking: 0 };
+        Inbox { state: Mutex::new(state), rung: Condvar::new(), open: Arc::new(AtomicUsize::new(0)), most }
     }
 
     /// Announces a stream. Too many, or a closed engine, are errors.
-    pub fn open(&self, new: impl FnOnce(StreamId) -> T) -> Result<StreamId> {
+    pub fn open(&self, new: T) -> Result<StreamId> {
         let mut state = lock(&self.state);
         if let Some(why) = &state.news.closed {
             return Err(why.clone());
         }
-        if state.counts.open >= self.most {
+        if self.open.load(SeqCst) >= self.most {
             let what = format!("all {} streams that it takes are open (slots and queue together)", self.most);
             return Err(Error::Busy { what });
         }
-        state.counts.open += 1;
+        self.open.fetch_add(1, SeqCst);
         let id = state.next_id;
         state.next_id += 1;
-        state.news.opened.push((id, new(id)));
+        state.news.opened.push((id, new));
         self.rung.notify_one();
         Ok(id)
     }
@@ -82,12 +86,12 @@ impl<T> Inbox<T> {
     }
 
     pub fn counts(&self) -> Counts {
-        lock(&self.state).counts
+        Counts { open: self.open.load(SeqCst), speaking: lock(&self.state).speaking }
     }
 
-    /// For the worker: changes the counts.
-    pub fn count(&self, change: impl FnOnce(&mut Counts)) {
-        change(&mut lock(&self.state).counts);
+    /// For the worker: how many streams hold a slot.
+    pub fn set_speaking(&self, speaking: usize) {
+        lock(&self.state).speaking = speaking;
     }
 
     /// For the worker: what has come.

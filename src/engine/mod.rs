@@ -29,6 +29,7 @@ use resample::Resampler;
 use ring::Ring;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Instant;
 use worker::{New, Worker};
 
 /// What an engine is opened with.
@@ -101,7 +102,8 @@ impl Engine {
             let what = "live text needs the streaming layout; this request has the whole-text one";
             return Err(Error::request("layout", what));
         }
-        self.open_stream(&Request { layout: Some(Layout::Streaming), ..request.clone() })
+        let request = Request { layout: Some(Layout::Streaming), ..request.clone() };
+        self.begin(self.prompt(&request)?, &request, None)
     }
 
     /// Speech of this text, in the layout of the request, else the model's own (`Stats::layout`). Text without a word is
@@ -110,16 +112,21 @@ impl Engine {
         if text.trim().is_empty() {
             return Err(Error::request("text", "is empty; there is nothing to say"));
         }
-        let mut stream = self.open_stream(request)?;
-        stream.push(text)?;
-        stream.end()?;
-        Ok(stream)
+        let began = Instant::now();
+        // Here, not on the worker's thread: a long text holds up no other stream.
+        let mut prompt = self.prompt(request)?;
+        prompt.push(text)?;
+        prompt.end()?;
+        self.begin(prompt, request, Some(began))
     }
 
-    fn open_stream(&self, request: &Request) -> Result<Stream> {
-        let config = &self.core.model.config;
-        let prompt = Prompt::new(config, &self.core.model.tokenizer, request)?;
-        let sampling = request.sampling.settle(&config.sampling)?;
+    fn prompt(&self, request: &Request) -> Result<Prompt> {
+        Prompt::new(&self.core.model.config, &self.core.model.tokenizer, request)
+    }
+
+    /// `began`: when the text came, if it is all there.
+    fn begin(&self, prompt: Prompt, request: &Request, began: Option<Instant>) -> Result<Stream> {
+        let sampling = request.sampling.settle(&self.core.model.config.sampling)?;
         request.randomness.check()?;
         let delivery = request.delivery.clone();
         delivery.check()?;
@@ -129,11 +136,11 @@ impl Engine {
         };
         let samples_per_frame = SAMPLES_PER_FRAME * delivery.sample_rate_hz as usize / SAMPLE_RATE as usize;
         let samples_per_frame = (delivery.output != Output::Frames).then_some(samples_per_frame);
-        let ring = Arc::new(Ring::new(samples_per_frame, Stats::new(prompt.layout(), prompt.missing_tokens())));
+        let ring = Ring::new(samples_per_frame, Stats::new(&prompt), began, self.core.inbox.open.clone());
+        let ring = Arc::new(ring);
         let randomness = request.randomness.clone();
-        let new = New { ring: ring.clone(), prompt, sampling, randomness, delivery, resampler };
-        let id = self.core.inbox.open(|_| new)?;
-        Ok(Stream::new(self.core.clone(), ring, id))
+        let id = self.core.inbox.open(New { ring: ring.clone(), prompt, sampling, randomness, delivery, resampler })?;
+        Ok(Stream::new(self.core.clone(), ring, id, began.is_some()))
     }
 
     /// How many streams there are.

@@ -2,10 +2,12 @@
 //! Everything stands under one lock that nobody holds for longer than a copy; the caller waits here, the worker never.
 
 use super::stats::Stats;
-use super::sync::{Condvar, Mutex, MutexGuard, lock, wait};
+use super::sync::{AtomicUsize, Condvar, Mutex, MutexGuard, lock, wait};
 use crate::error::{Error, Result};
 use crate::frame::{End, Frame, Sample};
 use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
 
 /// How long a read may wait.
@@ -65,6 +67,8 @@ pub struct Ring {
     news: Condvar,
     /// Samples that stand for a frame, where sound is read; else frames are.
     samples_per_frame: Option<usize>,
+    /// Streams of the engine that have not ended; this one is among them until it has.
+    open: Arc<AtomicUsize>,
 }
 
 struct State {
@@ -95,10 +99,16 @@ impl State {
 }
 
 impl Ring {
-    pub fn new(samples_per_frame: Option<usize>, stats: Stats) -> Ring {
+    /// `samples_per_frame`: where sound is read; else frames are. `first_text`: when the text came, if it has.
+    pub fn new(
+        samples_per_frame: Option<usize>,
+        stats: Stats,
+        first_text: Option<Instant>,
+        open: Arc<AtomicUsize>,
+    ) -> Ring {
         let state = State {
             text: Vec::new(),
-            first_text: None,
+            first_text,
             chunks: VecDeque::new(),
             read_of_first: 0,
             frames: VecDeque::new(),
@@ -110,7 +120,7 @@ impl Ring {
             error: None,
             stats,
         };
-        Ring { state: Mutex::new(state), news: Condvar::new(), samples_per_frame }
+        Ring { state: Mutex::new(state), news: Condvar::new(), samples_per_frame, open }
     }
 
     // The caller's side.
@@ -217,11 +227,7 @@ impl Ring {
         state.text.clear();
         state.chunks.clear();
         state.frames.clear();
-        state.error = None;
-        let ended = Ended { end: End::Cancelled, frame: state.stats.frames };
-        state.ended = Some(ended);
-        state.stats.ended = Some(ended);
-        self.news.notify_all();
+        self.end(&mut state, End::Cancelled, None);
     }
 
     pub fn stats(&self) -> Stats {
@@ -270,12 +276,19 @@ impl Ring {
     pub fn finish(&self, end: End, error: Option<Error>) {
         let mut state = lock(&self.state);
         if state.ended.is_none() {
-            let ended = Ended { end, frame: state.stats.frames };
-            state.ended = Some(ended);
-            state.stats.ended = Some(ended);
-            state.error = error;
-            self.news.notify_all();
+            self.end(&mut state, end, error);
         }
+    }
+
+    fn end(&self, state: &mut State, end: End, error: Option<Error>) {
+        let ended = Ended { end, frame: state.stats.frames };
+        if state.ended.replace(ended).is_none() {
+            // Under the lock: who has seen the end can open another stream in its place.
+            self.open.fetch_sub(1, SeqCst);
+        }
+        state.stats.ended = Some(ended);
+        state.error = error;
+        self.news.notify_all();
     }
 
     /// Notes that the slot is free.

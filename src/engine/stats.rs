@@ -1,6 +1,7 @@
 //! What a stream's caller can know of how it went. Times in milliseconds.
 
 use super::ring::Ended;
+use crate::prompt::Prompt;
 use crate::request::Layout;
 
 /// One stream so far.
@@ -40,11 +41,11 @@ pub struct Stats {
 }
 
 impl Stats {
-    pub(super) fn new(layout: Layout, missing_tokens: Option<usize>) -> Stats {
+    pub(super) fn new(prompt: &Prompt) -> Stats {
         Stats {
-            layout,
-            text_tokens: 0,
-            missing_tokens,
+            layout: prompt.layout(),
+            text_tokens: prompt.text_tokens(),
+            missing_tokens: prompt.missing_tokens(),
             frames: 0,
             pads: 0,
             dry_ms: 0.0,

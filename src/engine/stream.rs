@@ -71,9 +71,10 @@ pub struct Canceller {
 }
 
 impl Stream {
-    pub(super) fn new(core: Arc<Core>, ring: Arc<Ring>, id: StreamId) -> Stream {
+    /// `ended`: it has all its text.
+    pub(super) fn new(core: Arc<Core>, ring: Arc<Ring>, id: StreamId, ended: bool) -> Stream {
         let handle = Handle { inbox: core.inbox.clone(), ring, id };
-        let writer = TextWriter { handle: handle.clone(), part: Vec::new(), bytes: 0, ended: false };
+        let writer = TextWriter { handle: handle.clone(), part: Vec::new(), bytes: 0, ended };
         Stream { writer, reader: AudioReader { handle, _core: core } }
     }
 

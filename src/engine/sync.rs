@@ -1,9 +1,9 @@
 //! The locks of the engine: std's, or loom's where its tests look at every order of events.
 
 #[cfg(qwentts_loom)]
-pub use loom::sync::{Condvar, Mutex, MutexGuard};
+pub use loom::sync::{Condvar, Mutex, MutexGuard, atomic::AtomicUsize};
 #[cfg(not(qwentts_loom))]
-pub use std::sync::{Condvar, Mutex, MutexGuard};
+pub use std::sync::{Condvar, Mutex, MutexGuard, atomic::AtomicUsize};
 
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};

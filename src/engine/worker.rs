@@ -60,8 +60,6 @@ struct Live {
     end: Option<End>,
     /// Nothing of it is wanted any more: it was cancelled, or has failed.
     over: bool,
-    /// Something that can be spoken has come.
-    words: bool,
     dry_since: Option<Instant>,
     /// When padding is due, should no text come.
     pad_at: Option<Instant>,
@@ -88,9 +86,8 @@ impl Worker {
     pub fn run(&mut self) {
         let mut done = Vec::new();
         loop {
-            let deadline = self.streams.values().filter_map(|live| live.pad_at).min();
             let news = match self.under_way {
-                0 => self.inbox.wait(deadline),
+                0 => self.inbox.wait(self.deadline()),
                 _ => self.inbox.take(),
             };
             let opened: Vec<StreamId> = news.opened.iter().map(|(id, _)| *id).collect();
@@ -107,7 +104,7 @@ impl Worker {
             due.into_iter().for_each(|id| self.advance(id));
             self.admit();
             if self.under_way > 0 {
-                let wait = deadline.map_or(Duration::MAX, |d| d.saturating_duration_since(now));
+                let wait = self.deadline().map_or(LONGEST_POLL, |d| d.saturating_duration_since(now));
                 if let Err(error) = self.backend.poll(wait.min(LONGEST_POLL), &mut done) {
                     return self.inbox.close(error);
                 }
@@ -115,6 +112,11 @@ impl Worker {
                 self.admit();
             }
         }
+    }
+
+    /// When padding is due somewhere.
+    fn deadline(&self) -> Option<Instant> {
+        self.streams.values().filter_map(|live| live.pad_at).min()
     }
 
     /// Takes a stream's news: text, or that nobody wants it.
@@ -167,16 +169,21 @@ impl Worker {
             let Some(live) = self.streams.get_mut(&id) else { continue };
             self.slots[slot] = Some(id);
             live.slot = Some(slot);
-            self.inbox.count(|counts| counts.speaking += 1);
+            self.count();
             self.advance(id);
         }
     }
 
+    fn count(&self) {
+        self.inbox.set_speaking(self.slots.iter().flatten().count());
+    }
+
     /// Takes what the backend has done.
     fn take(&mut self, Done { slot, what }: Done) {
-        self.under_way -= 1;
+        // What came in one go with the failure that ended its stream is of no interest any more.
         let Some(id) = self.slots[slot] else { return };
         let Some(live) = self.streams.get_mut(&id) else { return };
+        self.under_way -= 1;
         live.under_way -= 1;
         if let Err(error) = live.take(what) {
             live.fail(error);
@@ -195,10 +202,7 @@ impl Worker {
                 self.inbox.close(error);
             }
         }
-        self.inbox.count(|counts| {
-            counts.open -= 1;
-            counts.speaking -= usize::from(live.slot.is_some());
-        });
+        self.count();
         live.new.ring.released();
     }
 }
@@ -240,7 +244,6 @@ impl Live {
             decoding: VecDeque::new(),
             end: None,
             over: false,
-            words: false,
             dry_since: None,
             pad_at: None,
             last_chunk: None,
@@ -252,10 +255,7 @@ impl Live {
     /// Text from the caller.
     fn hear(&mut self, text: Text) -> Result<()> {
         match text {
-            Text::Piece(piece) => {
-                self.words |= piece.contains(|c: char| !c.is_whitespace());
-                self.new.prompt.push(&piece)
-            }
+            Text::Piece(piece) => self.new.prompt.push(&piece),
             Text::Flush => self.new.prompt.flush(),
             Text::End => self.new.prompt.end(),
         }
@@ -267,12 +267,12 @@ impl Live {
         if self.ready.is_some() || self.end.is_some() {
             return Ok(false);
         }
-        if prompt.ended() && !self.words {
+        if prompt.ended() && !prompt.has_words() {
             self.end = Some(End::Eos);
             return Ok(false);
         }
         // Not before a word has come: spaces may be all there will ever be.
-        self.ready = if self.words { prompt.prefill()? } else { None };
+        self.ready = if prompt.has_words() { prompt.prefill()? } else { None };
         self.ready_at = Instant::now();
         Ok(self.ready.is_some())
     }

@@ -58,6 +58,8 @@ pub struct Prompt {
     live: Option<LiveTokenizer>,
     /// Ids of the target text so far: role and body.
     ids: Vec<u32>,
+    /// Something other than white space has come.
+    has_words: bool,
     /// Ids of the instruction and of the reference's transcript.
     others: PromptIds,
     /// What trails the prompt, from when it was taken to be prefilled.
@@ -115,6 +117,7 @@ impl Prompt {
             newline,
             live: Some(live),
             ids: vec![controls.im_start],
+            has_words: false,
             others,
             trailing: None,
         })
@@ -124,6 +127,7 @@ impl Prompt {
     pub fn push(&mut self, piece: &str) -> Result<()> {
         let Some(live) = &mut self.live else { return Err(text_has_ended()) };
         self.ids.extend(live.push(piece)?);
+        self.has_words |= piece.contains(|c: char| !c.is_whitespace());
         Ok(())
     }
 
@@ -153,12 +157,18 @@ impl Prompt {
         }
         self.ids.extend([self.controls.assistant, self.newline]);
         self.ids.extend(body);
+        self.has_words = true;
         Ok(())
     }
 
     /// Whether no more text will come.
     pub fn ended(&self) -> bool {
         self.live.is_none()
+    }
+
+    /// Whether the text so far is more than white space.
+    pub fn has_words(&self) -> bool {
+        self.has_words
     }
 
     /// Text tokens so far, without the template's.

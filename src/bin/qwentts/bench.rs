@@ -255,12 +255,7 @@ impl Bench {
             next_ms.extend(next.stats().first_sound_ms);
         }
         let in_frames: Vec<f64> = all_ms.iter().map(|ms| ms / frame_ms).collect();
-        Ok(Cancel {
-            cancels,
-            ms: spread(&all_ms),
-            frames: spread(&in_frames),
-            next_first_sound_ms: spread(&next_ms),
-        })
+        Ok(Cancel { cancels, ms: spread(&all_ms), frames: spread(&in_frames), next_first_sound_ms: spread(&next_ms) })
     }
 
     /// Words that come at an even pace, as from a language model.
