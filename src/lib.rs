@@ -1,18 +1,20 @@
 //! Text to speech with the Qwen3-TTS 12 Hz models: exact to the official package, streaming, with no Python.
 //!
-//! text → prompt → ([talker → code predictor](cpu)) → [`Frame`] → [codec](cpu::Reference::decode) → samples
+//! text → prompt → ([talker → code predictor](cpu)) → [`Frame`] → [codec](cpu::Reference::decode) → [`Chunk`](engine::Chunk)
 //!
 //! ```
-//! use qwentts::{Model, ModelSource, Reference, Request, Speech, Text, Voice};
+//! use qwentts::{Engine, EngineOptions, ModelSource, Request, Voice};
 //! # #[cfg(feature = "demo")] fn main() -> qwentts::Result<()> {
 //! // The small model inside this library; `ModelSource::Folder(path)` opens any published checkpoint.
-//! let model = Model::open(&ModelSource::Demo)?;
-//! let reference = std::sync::Arc::new(Reference::new(model, None)?);
+//! let engine = Engine::open(&ModelSource::Demo, &EngineOptions::default())?;
 //! let request = Request { voice: Voice::Preset("slt".into()), ..Request::default() };
-//! let mut speech = Speech::new(reference, Text::Whole("Hello.".into()), &request)?;
+//! let mut stream = engine.stream(&request)?; // `engine.speak(text, &request)` where the text is all there
+//! stream.push("Hello")?; // as it comes, cut anywhere
+//! stream.push(" there.")?;
+//! stream.end()?;
 //! let mut samples = Vec::new(); // 24 kHz, mono, f32
-//! while let Some(chosen) = speech.next_frame()? {
-//!     samples.extend(speech.decode(&[chosen.frame])?); // 80 ms, ready to be played
+//! for chunk in stream.chunks() {
+//!     samples.extend(chunk?.samples); // the first one is 80 ms of sound
 //! }
 //! assert!(samples.len() > 24_000 / 4);
 //! # Ok(())
@@ -21,7 +23,8 @@
 //! ```
 //!
 //! The modules, from the ground up: [`error`], [`frame`]; [`source`], [`request`], [`config`], `weights`; `prompt`, `state`,
-//! [`model`], `hub`; [`cpu`]; [`speech`], [`trace`]. Imports go downwards only. [`check`] stands aside: it measures finished sound.
+//! [`model`], `hub`, `backend` (the seam); [`cpu`]; [`engine`], and beside it [`speech`], the bare loop, with [`trace`].
+//! Imports go downwards only. [`check`] stands aside: it measures finished sound.
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
 
