@@ -28,6 +28,7 @@
 pub mod check;
 pub mod config;
 pub mod cpu;
+pub(crate) mod engine;
 pub mod error;
 pub mod frame;
 #[cfg(feature = "hub")]
