@@ -150,3 +150,215 @@ impl Filter {
 fn greatest_common_divisor(a: usize, b: usize) -> usize {
     if b == 0 { a } else { greatest_common_divisor(b, a % b) }
 }
+
+#[cfg(test)]
+mod tests {
+    //! Would catch: a sample too many or too few, sound that comes early or late, a seam where the input was cut, what
+    //! the filter should have kept or removed, and a first sound that waits.
+    use super::*;
+    use crate::frame::SAMPLES_PER_FRAME;
+    use std::f64::consts::TAU;
+
+    /// How long sound may be held back: half the taps, and what waits for a chunk.
+    const MOST_HELD_S: f64 = 0.010;
+
+    fn other_rates() -> impl Iterator<Item = u32> {
+        RATES_HZ.into_iter().filter(|&rate| rate != SAMPLE_RATE)
+    }
+
+    fn lower_nyquist_hz(rate: u32) -> f64 {
+        f64::from(rate.min(SAMPLE_RATE)) / 2.0
+    }
+
+    fn due(rate: u32, samples: usize) -> usize {
+        (samples * rate as usize).div_ceil(SAMPLE_RATE as usize)
+    }
+
+    /// Cut into these lengths, the last repeating.
+    fn resample(rate: u32, mut samples: &[f32], lengths: &[usize]) -> Vec<f32> {
+        let mut resampler = Resampler::new(rate).unwrap();
+        let mut out = Vec::new();
+        for &length in lengths.iter().chain(std::iter::repeat(lengths.last().unwrap())) {
+            if samples.is_empty() {
+                break;
+            }
+            let (next, later) = samples.split_at(length.min(samples.len()));
+            resampler.push(next, &mut out).unwrap();
+            samples = later;
+        }
+        resampler.end(&mut out).unwrap();
+        out
+    }
+
+    fn whole(rate: u32, samples: &[f32]) -> Vec<f32> {
+        resample(rate, samples, &[samples.len()])
+    }
+
+    struct Numbers(u64);
+
+    impl Numbers {
+        fn below(&mut self, bound: usize) -> usize {
+            self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            (self.0 >> 33) as usize % bound
+        }
+
+        fn noise(&mut self, samples: usize) -> Vec<f32> {
+            (0..samples).map(|_| self.below(1 << 20) as f32 / (1 << 19) as f32 - 1.0).collect()
+        }
+    }
+
+    fn sine(rate: u32, hz: f64, samples: usize) -> Vec<f32> {
+        (0..samples).map(|k| (0.9 * (TAU * hz * k as f64 / f64::from(rate)).sin()) as f32).collect()
+    }
+
+    /// The middle half, where the ends are not heard.
+    fn middle<T>(samples: &[T]) -> &[T] {
+        &samples[samples.len() / 4..samples.len() * 3 / 4]
+    }
+
+    fn largest(samples: impl Iterator<Item = f32>) -> f32 {
+        samples.map(f32::abs).fold(0.0, f32::max)
+    }
+
+    fn apart(a: &[f32], b: &[f32]) -> f32 {
+        assert_eq!(a.len(), b.len());
+        largest(a.iter().zip(b).map(|(a, b)| a - b))
+    }
+
+    #[test]
+    fn other_rates_are_refused() {
+        for rate in [0, 11_025, 24_001, 96_000, u32::MAX] {
+            let error = Resampler::new(rate).err().unwrap().to_string();
+            let expected = "expected one of 8000, 16000, 22050, 24000, 44100, 48000";
+            assert_eq!(error, format!("sample_rate_hz: is {rate}; {expected}"));
+        }
+    }
+
+    #[test]
+    fn there_are_as_many_samples_as_the_time_holds() {
+        for rate in RATES_HZ {
+            for length in [0, 1, 2, 3, 31, 32, 33, 1919, 1920, 1921, 5000] {
+                assert_eq!(whole(rate, &vec![0.5; length]).len(), due(rate, length), "{length} at {rate} Hz");
+            }
+            assert_eq!(due(rate, SAMPLES_PER_FRAME) * SAMPLE_RATE as usize, SAMPLES_PER_FRAME * rate as usize);
+        }
+    }
+
+    #[test]
+    fn an_end_is_one_end() {
+        for rate in RATES_HZ {
+            let (mut resampler, mut out) = (Resampler::new(rate).unwrap(), vec![7.0; 3]);
+            resampler.push(&[0.5; 100], &mut out).unwrap();
+            resampler.end(&mut out).unwrap();
+            resampler.end(&mut out).unwrap();
+            assert_eq!((out.len(), &out[..3]), (3 + due(rate, 100), &[7.0; 3][..]), "{rate} Hz");
+        }
+    }
+
+    #[test]
+    fn any_cutting_equals_the_whole() {
+        let mut numbers = Numbers(1);
+        let noise = numbers.noise(3 * SAMPLES_PER_FRAME + 77);
+        for rate in RATES_HZ {
+            let expected = whole(rate, &noise);
+            assert!(largest(middle(&expected).iter().copied()) > 0.5, "{rate} Hz: nothing to compare");
+            assert_eq!(resample(rate, &noise, &[1]), expected, "{rate} Hz, sample by sample");
+            assert_eq!(resample(rate, &noise, &[SAMPLES_PER_FRAME]), expected, "{rate} Hz, frame by frame");
+            for most in [5, 100, 4000] {
+                let lengths: Vec<usize> = (0..50).map(|_| numbers.below(most)).chain([most]).collect();
+                assert_eq!(resample(rate, &noise, &lengths), expected, "{rate} Hz, cut into {lengths:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_same_rate_changes_no_bit() {
+        let mut samples = Numbers(2).noise(5000);
+        // Neither cut at full scale nor put right.
+        samples.extend([-0.0, 1.5, -3.0, f32::MIN_POSITIVE / 2.0, f32::INFINITY, f32::NAN]);
+        let bits = |samples: &[f32]| samples.iter().map(|s| s.to_bits()).collect::<Vec<_>>();
+        assert_eq!(bits(&resample(SAMPLE_RATE, &samples, &[7, 0, 1920])), bits(&samples));
+    }
+
+    #[test]
+    fn the_first_frame_is_heard_but_for_ten_ms() {
+        for rate in other_rates() {
+            let (mut resampler, mut out) = (Resampler::new(rate).unwrap(), Vec::new());
+            for frames in 1..=20 {
+                resampler.push(&[0.5; SAMPLES_PER_FRAME], &mut out).unwrap();
+                let held = due(rate, frames * SAMPLES_PER_FRAME) - out.len();
+                let held_s = held as f64 / f64::from(rate);
+                assert!(held_s <= MOST_HELD_S, "{rate} Hz: {held_s} s after {frames} frames");
+            }
+        }
+    }
+
+    /// Each sample is where and what the sine is at its time: this measures gain, delay and images at once.
+    #[test]
+    fn a_sine_stays_that_sine() {
+        for rate in other_rates() {
+            for part in [0.01, 0.1, 0.25, 0.5, 0.75, 0.85, 0.9] {
+                let hz = part * lower_nyquist_hz(rate);
+                let out = whole(rate, &sine(SAMPLE_RATE, hz, 24_000));
+                let error = apart(middle(&out), middle(&sine(rate, hz, due(rate, 24_000))));
+                // 0.01 dB at the filter's edge, -80 dB before it.
+                let most = if part < 0.88 { 1e-4 } else { 1e-3 };
+                assert!(error <= most, "{hz} Hz at {rate} Hz: {error} off");
+            }
+        }
+    }
+
+    #[test]
+    fn what_the_rate_cannot_hold_is_gone() {
+        for (rate, hz) in [
+            (8_000, 4_050.0),
+            (8_000, 5_000.0),
+            (8_000, 7_000.0),
+            (8_000, 8_000.0),
+            (8_000, 11_900.0),
+            (16_000, 8_100.0),
+        ]
+        .into_iter()
+        .chain([(16_000, 9_000.0), (16_000, 11_900.0), (22_050, 11_130.0), (22_050, 11_900.0)])
+        {
+            let out = whole(rate, &sine(SAMPLE_RATE, hz, 24_000));
+            let left = largest(middle(&out).iter().copied());
+            assert!(left < 1e-4, "{hz} Hz at {rate} Hz: {left} is left");
+        }
+    }
+
+    /// A tone that swells from nothing and fades to nothing has no edge: neither may its other form, nor its ends be lost.
+    #[test]
+    fn the_ends_do_not_click() {
+        let swell = |rate: u32, samples: usize| -> Vec<f32> {
+            let seconds = 0.1;
+            let at = |k: usize| k as f64 / f64::from(rate);
+            let level = |t: f64| 0.5 - 0.5 * (TAU * t / seconds).cos();
+            (0..samples).map(|k| (level(at(k)) * 0.9 * (TAU * 1000.0 * at(k)).sin()) as f32).collect()
+        };
+        for rate in other_rates() {
+            let error = apart(&whole(rate, &swell(SAMPLE_RATE, 2400)), &swell(rate, due(rate, 2400)));
+            assert!(error < 1e-4, "{rate} Hz: {error} off");
+        }
+    }
+
+    /// Sound that begins and ends at once: it is there from its first sample to its last, and rings no more than a
+    /// band-limited step of samples does (half way to the next sample it stands at 1/2 + 2/pi), for which full scale has
+    /// no room.
+    #[test]
+    fn an_edge_rings_and_is_cut_at_full_scale() {
+        let most = 0.5 * (0.5 + std::f32::consts::FRAC_2_PI);
+        for rate in other_rates() {
+            let half = whole(rate, &[0.5; 4800]);
+            let (first, last) = (half[0], half[half.len() - 1]);
+            assert!(first > 0.2 && last > 0.2, "{rate} Hz begins with {first} and ends with {last}");
+            let peak = largest(half.iter().copied());
+            assert!(peak > 0.51 && peak <= most, "{rate} Hz rings up to {peak}");
+            assert!(largest(middle(&half).iter().map(|s| s - 0.5)) < 1e-4, "{rate} Hz");
+            for sign in [-1.0, 1.0] {
+                let full = whole(rate, &[sign; 4800]);
+                assert_eq!(largest(full.iter().copied()), 1.0, "{rate} Hz");
+            }
+        }
+    }
+}
