@@ -130,10 +130,7 @@ impl Engine {
         request.randomness.check()?;
         let delivery = request.delivery.clone();
         delivery.check()?;
-        let resampler = match delivery.sample_rate_hz {
-            SAMPLE_RATE => None,
-            rate_hz => Some(Resampler::new(rate_hz)?),
-        };
+        let resampler = Resampler::new(delivery.sample_rate_hz)?;
         let samples_per_frame = SAMPLES_PER_FRAME * delivery.sample_rate_hz as usize / SAMPLE_RATE as usize;
         let samples_per_frame = (delivery.output != Output::Frames).then_some(samples_per_frame);
         let ring = Ring::new(samples_per_frame, Stats::new(&prompt), began, self.core.inbox.open.clone());

@@ -20,7 +20,7 @@ pub struct New {
     pub sampling: Sampling,
     pub randomness: Randomness,
     pub delivery: Delivery,
-    pub resampler: Option<Resampler>,
+    pub resampler: Resampler,
 }
 
 /// The worker's memory.
@@ -359,7 +359,7 @@ impl Live {
                 self.stepping = false;
                 self.end = Some(end);
             }
-            Did::Samples { samples, took } => self.take_samples(samples, took)?,
+            Did::Samples { samples, took } => self.take_samples(&samples, took)?,
             Did::Failed(error) => return Err(error),
         }
         Ok(())
@@ -388,13 +388,10 @@ impl Live {
         }
     }
 
-    fn take_samples(&mut self, mut samples: Vec<f32>, took: Duration) -> Result<()> {
+    fn take_samples(&mut self, at_24_khz: &[f32], took: Duration) -> Result<()> {
         let frames = self.decoding.pop_front().unwrap_or(0);
-        if let Some(resampler) = &mut self.new.resampler {
-            let mut resampled = Vec::with_capacity(2 * samples.len());
-            resampler.push(&samples, &mut resampled)?;
-            samples = resampled;
-        }
+        let mut samples = Vec::with_capacity(2 * at_24_khz.len());
+        self.new.resampler.push(at_24_khz, &mut samples)?;
         self.new.ring.put(Chunk { samples, first_frame: self.decoded_frames, frames });
         self.decoded_frames += frames;
         let gap_ms = self.last_chunk.replace(Instant::now()).map(|last| ms(last.elapsed()));
@@ -418,7 +415,7 @@ impl Live {
             return false;
         }
         let mut samples = Vec::new();
-        let tail = self.new.resampler.as_mut().map_or(Ok(()), |resampler| resampler.end(&mut samples));
+        let tail = self.new.resampler.end(&mut samples);
         self.new.ring.put(Chunk { samples, first_frame: self.decoded_frames, frames: 0 });
         self.new.ring.finish(if tail.is_ok() { end } else { End::Failed }, tail.err());
         true
