@@ -226,6 +226,7 @@ impl Drop for Worker {
                 why => live.new.ring.finish(End::Failed, why.clone()),
             }
         }
+        self.inbox.set_speaking(0);
     }
 }
 
