@@ -4,11 +4,12 @@
 
 use super::{Canceller, Chunk, Counts, Engine, EngineOptions, Read, Stream, Wait};
 use crate::backend::{Backend, Did, Done, SlotId, Took, Work};
+use crate::config::ModelKind;
 use crate::error::{Error, Result};
 use crate::frame::{DEGENERATE_FRAMES, End, FRAME_TIME, Frame, SAMPLES_PER_FRAME};
 use crate::model::Model;
 use crate::prompt::Prompt;
-use crate::request::{Layout, LengthCap, OnDry, Output, Request, Voice};
+use crate::request::{Layout, LengthCap, OnDry, Output, ReferenceSpeech, Regex, Request, Voice, VoicePrompt};
 use crate::source::ModelSource;
 use std::cell::Cell;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -399,6 +400,86 @@ fn a_flush_speaks_the_last_word_and_text_may_follow() {
     stream.end().unwrap();
     device.expect_steps(0, &after);
     device.expect(0, Given::Step { text: prompt.pad() });
+}
+
+/// A Base model, which the embedded one becomes by the word.
+fn base() -> Arc<Model> {
+    let mut model = open();
+    let config = &mut Arc::get_mut(&mut model).unwrap().config;
+    (config.kind, config.speakers) = (ModelKind::Base, Default::default());
+    model
+}
+
+#[test]
+fn a_clone_begins_with_the_token_that_fills_its_prompt() {
+    let model = base();
+    let ids = |text: &str| MODEL.tokenizer.encode(text, Regex::default(), false).unwrap().len();
+    let transcript = "Yes, sir.";
+    let transcript_tokens = ids(&format!("assistant\n{transcript}")) - ids("assistant\n");
+    // The vector alone waits for one token, and so does a recording with fewer frames than words. One with more frames
+    // waits for as many tokens as its frames, and the bos before them, have over its words.
+    for (frames, waits_for) in [
+        (None, 1),
+        (Some(2), 0),
+        (Some(transcript_tokens - 1), 0),
+        (Some(transcript_tokens), 1),
+        (Some(transcript_tokens + 5), 6),
+    ] {
+        let recording = frames.map(|n| ReferenceSpeech { frames: vec![[0; 16]; n], transcript: transcript.into() });
+        let speaker_vector = vec![0.01; model.config.talker.hidden];
+        let mut request = request();
+        request.voice = Voice::Cloned(VoicePrompt { speaker_vector, reference: recording });
+        let device = Device::with_model(model.clone(), 2, 0);
+        let mut stream = device.engine.stream(&request).unwrap();
+        assert_eq!(stream.stats().missing_tokens, Some(waits_for.max(1)), "{frames:?} frames");
+        let mut text = String::new();
+        loop {
+            let came = TEXT[text.len()..].chars().next().unwrap();
+            text.push(came);
+            stream.push(came.to_string()).unwrap();
+            // Where the recording's words fill the prompt, any word begins it: spaces may be all there will ever be. The
+            // role before the text is certain once the text's first letter is, with its second.
+            if certain_tokens(&text) >= waits_for && text.len() > 1 {
+                break;
+            }
+            let probe = Request { voice: request.voice.clone(), ..frames_only() };
+            let mut probe = device.engine.stream(&probe).unwrap();
+            probe.push(TEXT).unwrap();
+            device.expect_prefill(0);
+            drop(probe);
+            device.nudge();
+            device.expect(0, Given::Release);
+            assert_eq!(stream.stats().missing_tokens, Some(waits_for.max(1) - certain_tokens(&text)), "{text:?}");
+        }
+        match device.next() {
+            (0, Given::Prefill { reference, .. }) => assert_eq!(reference, frames.unwrap_or(0)),
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(stream.stats().missing_tokens, Some(0));
+    }
+}
+
+#[test]
+fn a_clone_whose_text_is_too_short_begins_with_its_end() {
+    let model = base();
+    let recording = ReferenceSpeech { frames: vec![[0; 16]; 40], transcript: "Yes, sir.".into() };
+    let speaker_vector = vec![0.01; model.config.talker.hidden];
+    let voice = Voice::Cloned(VoicePrompt { speaker_vector, reference: Some(recording) });
+    let mut device = Device::with_model(model, 1, 0);
+    let mut stream = device.engine.stream(&Request { voice, ..frames_only() }).unwrap();
+    stream.push("Hello. ").unwrap();
+    stream.flush().unwrap();
+    assert!(matches!(device.given.recv_timeout(Duration::from_millis(20)), Err(RecvTimeoutError::Timeout)));
+    assert!(stream.stats().missing_tokens > Some(10));
+    stream.end().unwrap();
+    // The codec is not asked, so it hears no reference. Eos was among the prompt.
+    match device.next() {
+        (0, Given::Prefill { reference, .. }) => assert_eq!(reference, 0),
+        other => panic!("{other:?}"),
+    }
+    device.frame(0);
+    let (_, _, pad) = trailing(TEXT);
+    device.expect_steps(0, &[pad, pad]);
 }
 
 #[test]
