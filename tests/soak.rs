@@ -221,7 +221,7 @@ impl Storm {
                     Err(error) => panic!("{error}"),
                 }
             }
-            if random.below(60) == 0 {
+            if random.below(200) == 0 {
                 self.cancel_any(&mut random);
             }
             if lives.is_empty() {
