@@ -21,13 +21,15 @@
 //! ```
 //!
 //! The modules, from the ground up: [`error`], [`frame`]; [`source`], [`request`], [`config`], `weights`; `prompt`, `state`,
-//! [`model`], `hub`; [`cpu`]; [`speech`], [`trace`]. Imports go downwards only. [`check`] stands aside: it measures finished sound.
+//! [`model`], `hub`; [`cpu`]; [`speech`], [`trace`]. Imports go downwards only. Two stand aside: [`driver`], which knows no word of
+//! speech, and [`check`], which measures finished sound.
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
 
 pub mod check;
 pub mod config;
 pub mod cpu;
+pub mod driver;
 pub mod error;
 pub mod frame;
 #[cfg(feature = "hub")]

@@ -12,6 +12,7 @@ mod talker;
 
 pub use codec::CodecSlot;
 pub use sample::philox_uniform;
+pub use simd::vector_bits;
 
 use crate::error::{Error, Result};
 use crate::frame::{Frame, GROUPS, check_codes};
