@@ -8,7 +8,13 @@ mod files;
 #[cfg(feature = "hub")]
 mod hub;
 mod inspect;
+#[allow(dead_code)] // what plays is for `say`
+mod play;
+#[allow(dead_code)] // as `play`
+mod ring;
 mod say;
+#[cfg(feature = "play")]
+mod sound;
 mod trace;
 mod voices;
 
