@@ -4,11 +4,12 @@
 
 mod check;
 mod codec;
+mod doctor;
 mod files;
 #[cfg(feature = "hub")]
 mod hub;
 mod inspect;
-#[allow(dead_code)] // what plays is for `say`
+#[allow(dead_code)] // `doctor` opens it; what plays is for `say`
 mod play;
 #[allow(dead_code)] // as `play`
 mod ring;
@@ -50,6 +51,8 @@ enum Command {
     Codec(codec::Codec),
     // Its help is the struct's.
     Check(check::Check),
+    // Its help is the struct's.
+    Doctor(doctor::Doctor),
 }
 
 /// Which model, and where it runs.
@@ -75,13 +78,24 @@ struct DeviceArgs {
 
 impl ModelArgs {
     fn source(&self) -> Result<ModelSource> {
+        self.find(true)
+    }
+
+    /// As `source`, but what the model cache does not hold is an error.
+    fn source_here(&self) -> Result<ModelSource> {
+        self.find(false)
+    }
+
+    #[cfg_attr(not(feature = "hub"), expect(unused_variables))]
+    fn find(&self, download: bool) -> Result<ModelSource> {
         match &self.model {
             Some(given) => {
                 #[cfg(feature = "hub")]
                 if !given.exists()
                     && let Some(id) = given.to_str().and_then(qwentts::hub::HubId::parse)
                 {
-                    return Ok(ModelSource::Folder(hub::folder(&id)?));
+                    let folder = if download { hub::folder(&id)? } else { hub::folder_in_cache(&id)? };
+                    return Ok(ModelSource::Folder(folder));
                 }
                 Ok(ModelSource::Folder(given.clone()))
             }
@@ -116,7 +130,7 @@ enum Outcome {
     Done,
     /// `trace --compare` found a difference.
     Differs,
-    /// `check` found a file that is not fit.
+    /// `check` found a file that is not fit, or `doctor` a problem.
     Fails,
 }
 
@@ -128,6 +142,7 @@ fn main() -> ExitCode {
         Command::Trace(trace) => trace.run(),
         Command::Codec(codec) => codec.run(),
         Command::Check(check) => check.run(),
+        Command::Doctor(doctor) => doctor.run(),
     };
     match result {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
