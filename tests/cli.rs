@@ -546,7 +546,7 @@ fn help_says_what_a_request_holds() {
         }
     }
     let general = String::from_utf8(done(&["--help"]).out).unwrap();
-    for line in ["say ", "voices ", "inspect ", "trace ", "codec ", "check ", "bench "] {
+    for line in ["say ", "voices ", "inspect ", "trace ", "codec ", "check ", "bench ", "doctor "] {
         let has = |l: &str| l.strip_prefix("  ").is_some_and(|l| l.starts_with(line) && l.len() > line.len() + 10);
         assert!(general.lines().any(has), "{line}: {general}");
     }
