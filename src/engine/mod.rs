@@ -6,6 +6,8 @@
 mod inbox;
 mod resample;
 mod ring;
+#[cfg(test)]
+mod scripted;
 mod stats;
 mod stream;
 mod sync;
@@ -17,6 +19,7 @@ pub use ring::{Chunk, Ended, Read, Wait};
 pub use stats::{Stats, percentile};
 pub use stream::{AudioReader, Canceller, Stream, TextWriter};
 
+use crate::backend::Backend;
 use crate::cpu::lanes::Lanes;
 use crate::error::{Error, Result};
 use crate::frame::{SAMPLE_RATE, SAMPLES_PER_FRAME};
@@ -79,6 +82,10 @@ impl Engine {
             return Err(Error::request("slots", format!("is {}; expected 1 to {MOST_SLOTS}", options.slots)));
         }
         let backend = Box::new(Lanes::new(&model, options.threads, options.slots)?);
+        Engine::with_backend(model, backend, options)
+    }
+
+    fn with_backend(model: Arc<Model>, backend: Box<dyn Backend>, options: &EngineOptions) -> Result<Engine> {
         let inbox = Arc::new(Inbox::new(options.slots.saturating_add(options.queue)));
         let mut worker = Worker::new(backend, inbox.clone(), model.config.max_positions, options.slots);
         let thread = std::thread::Builder::new()

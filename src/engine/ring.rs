@@ -242,6 +242,11 @@ impl Ring {
         state.closed.is_none().then(|| std::mem::take(&mut state.text))
     }
 
+    /// Whether nobody wants the speech any more.
+    pub fn is_closed(&self) -> bool {
+        lock(&self.state).closed.is_some()
+    }
+
     /// Sound for the reader.
     pub fn put(&self, chunk: Chunk) {
         let mut state = lock(&self.state);

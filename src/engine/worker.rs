@@ -140,6 +140,8 @@ impl Worker {
     /// Starts whatever a stream can have next.
     fn advance(&mut self, id: StreamId) {
         let Some(live) = self.streams.get_mut(&id) else { return };
+        // The news of a cancel may lie in the inbox behind the work that was just done: no frame is begun meanwhile.
+        live.over |= live.new.ring.is_closed();
         if live.slot.is_none() && !live.over {
             match live.make_ready() {
                 Ok(true) => self.queue.push_back(id),
@@ -224,6 +226,7 @@ impl Drop for Worker {
                 why => live.new.ring.finish(End::Failed, why.clone()),
             }
         }
+        self.inbox.set_speaking(0);
     }
 }
 
