@@ -150,6 +150,53 @@ pub fn fetch(id: &HubId, options: &HubOptions, progress: &mut dyn FnMut(Progress
     Ok(cache.snapshot(&commit))
 }
 
+/// A revision of a model that the cache holds, whole or in part.
+#[derive(Clone, Debug)]
+pub struct Held {
+    /// By what to name it: the revision is a ref that points to it, `main` first, or else its commit.
+    pub id: HubId,
+    /// Why it cannot be used as it is: the first file that is missing, or what is wrong. `None` where it is whole.
+    pub lacks: Option<String>,
+}
+
+/// The models in the cache, of whatever kind, by name. No cache holds none.
+pub fn held(options: &HubOptions) -> Result<Vec<Held>> {
+    let mut held = Vec::new();
+    for folder in names_in(&options.cache)? {
+        let Some(id) = folder.strip_prefix("models--").and_then(|name| HubId::parse(&name.replacen("--", "/", 1)))
+        else {
+            continue;
+        };
+        let cache = Cache::new(&id, options);
+        let refs = cache.refs();
+        let mut commits = names_in(&cache.model.join("snapshots"))?;
+        commits.retain(|commit| is_plain(commit));
+        if commits.is_empty() {
+            held.push(Held { id: id.clone(), lacks: Some(REQUIRED[0].to_owned()) });
+        }
+        for commit in commits {
+            let lacks = cache.missing(&commit, true).unwrap_or_else(|e| Some(e.to_string()));
+            let of_commit = || refs.iter().filter(|(_, points_to)| *points_to == commit).map(|(name, _)| name);
+            let revision = of_commit().find(|name| *name == "main").or_else(|| of_commit().next());
+            held.push(Held { id: HubId { revision: revision.unwrap_or(&commit).clone(), ..id.clone() }, lacks });
+        }
+    }
+    Ok(held)
+}
+
+/// What a folder holds, in order; nothing where there is no such folder.
+fn names_in(folder: &Path) -> Result<Vec<String>> {
+    let entries = match fs::read_dir(folder) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(|e| Error::file(folder, e))?,
+    };
+    let names =
+        entries.map(|entry| entry.map(|e| e.file_name().into_string().ok()).map_err(|e| Error::file(folder, e)));
+    let mut names: Vec<String> = names.filter_map(std::result::Result::transpose).collect::<Result<_>>()?;
+    names.sort();
+    Ok(names)
+}
+
 // ---- the cache -----------------------------------------------------------------------------------------------
 
 struct Cache<'a> {
@@ -193,6 +240,16 @@ impl<'a> Cache<'a> {
             Err(_) => self.id.revision.clone(), // a commit itself, if there is a snapshot of that name
         };
         (is_plain(&commit) && self.snapshot(&commit).is_dir()).then_some(commit)
+    }
+
+    /// Each plain ref with the commit that it names; `main` and the like, not those in folders.
+    fn refs(&self) -> Vec<(String, String)> {
+        let folder = self.model.join("refs");
+        let read = |name: String| {
+            let commit = fs::read_to_string(folder.join(&name)).ok()?;
+            Some((name, commit.trim().to_owned()))
+        };
+        names_in(&folder).unwrap_or_default().into_iter().filter_map(read).collect()
     }
 
     /// The first file that the snapshot lacks. Offline, what a checkpoint may have counts as absent.

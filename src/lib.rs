@@ -24,7 +24,8 @@
 //!
 //! The modules, from the ground up: [`error`], [`frame`]; [`source`], [`request`], [`config`], `weights`; `prompt`, `state`,
 //! [`model`], `hub`, `backend` (the seam); [`cpu`]; [`engine`], and beside it [`speech`], the bare loop, with [`trace`].
-//! Imports go downwards only. [`check`] stands aside: it measures finished sound.
+//! Imports go downwards only. Two stand aside: [`driver`], which knows no word of speech, and [`check`], which measures
+//! finished sound.
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
 
@@ -32,6 +33,7 @@ pub(crate) mod backend;
 pub mod check;
 pub mod config;
 pub mod cpu;
+pub mod driver;
 pub mod engine;
 pub mod error;
 pub mod frame;

@@ -211,6 +211,13 @@ fn what_cannot_be_said_leaves_the_file_as_it_was() {
     assert_eq!(folder.read("old.wav"), b"old");
 }
 
+#[cfg(not(feature = "play"))]
+#[test]
+fn a_build_without_sound_output_says_so() {
+    let error = refused(&["say", TEXT, "--play"]);
+    assert!(error.starts_with("--play: ") && error.contains("--features play"), "{error}");
+}
+
 #[test]
 fn any_rate_that_is_promised() {
     let folder = Folder::new();
@@ -546,7 +553,7 @@ fn help_says_what_a_request_holds() {
         }
     }
     let general = String::from_utf8(done(&["--help"]).out).unwrap();
-    for line in ["say ", "voices ", "inspect ", "trace ", "codec ", "check ", "bench "] {
+    for line in ["say ", "voices ", "inspect ", "trace ", "codec ", "check ", "bench ", "doctor "] {
         let has = |l: &str| l.strip_prefix("  ").is_some_and(|l| l.starts_with(line) && l.len() > line.len() + 10);
         assert!(general.lines().any(has), "{line}: {general}");
     }

@@ -13,6 +13,7 @@ mod talker;
 
 pub use codec::CodecSlot;
 pub use sample::philox_uniform;
+pub use simd::vector_bits;
 
 use crate::error::{Error, Result};
 use crate::frame::{End, Frame, GROUPS, check_codes};

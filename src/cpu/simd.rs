@@ -78,6 +78,19 @@ impl<F: Fn(usize, &mut [f32])> pulp::WithSimd for Task<'_, F> {
     }
 }
 
+/// How wide the vectors are that this machine computes with; 32 where it has none.
+pub fn vector_bits() -> usize {
+    struct Bits;
+    impl pulp::WithSimd for Bits {
+        type Output = usize;
+        #[inline(always)]
+        fn with_simd<S: pulp::Simd>(self, _: S) -> usize {
+            S::F32_LANES * 32
+        }
+    }
+    pulp::Arch::new().dispatch(Bits)
+}
+
 /// sum += a * b, lane by lane, each with one rounding. Written so that it compiles to one vector instruction: the
 /// sums live in arrays of fixed length, and nothing between loads and stores depends on a run-time length.
 #[inline(always)]

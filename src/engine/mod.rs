@@ -37,6 +37,9 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 use worker::{New, Worker};
 
+/// Streams that may speak at the same time at most.
+pub const MOST_SLOTS: usize = 1024;
+
 /// What an engine is opened with.
 #[derive(Clone, Debug)]
 pub struct EngineOptions {
@@ -77,8 +80,8 @@ impl Engine {
 
     /// As `open`, with a model that is open.
     pub fn with_model(model: Arc<Model>, options: &EngineOptions) -> Result<Engine> {
-        if options.slots == 0 {
-            return Err(Error::request("slots", "is 0; expected at least 1"));
+        if !(1..=MOST_SLOTS).contains(&options.slots) {
+            return Err(Error::request("slots", format!("is {}; expected 1 to {MOST_SLOTS}", options.slots)));
         }
         let backend = Box::new(Lanes::new(&model, options.threads, options.slots)?);
         Engine::with_backend(model, backend, options)

@@ -40,8 +40,13 @@ pub fn folder(id: &HubId) -> Result<PathBuf> {
     folder
 }
 
+/// The model's folder if the cache holds it whole; no request is made.
+pub fn folder_in_cache(id: &HubId) -> Result<PathBuf> {
+    hub::fetch(id, &HubOptions { offline: true, ..options()? }, &mut |_| {})
+}
+
 /// The variables of the official clients; an empty one counts as none.
-fn options() -> Result<HubOptions> {
+pub fn options() -> Result<HubOptions> {
     let set = |name: &str| env::var_os(name).filter(|value| !value.is_empty());
     let word = |name: &str| set(name).and_then(|value| value.into_string().ok()).map(|value| value.trim().to_owned());
     let home = set("HF_HOME").map(PathBuf::from).or_else(|| {

@@ -5,11 +5,16 @@
 mod bench;
 mod check;
 mod codec;
+mod doctor;
 mod files;
 #[cfg(feature = "hub")]
 mod hub;
 mod inspect;
+mod play;
+mod ring;
 mod say;
+#[cfg(feature = "play")]
+mod sound;
 mod trace;
 mod voices;
 
@@ -48,6 +53,8 @@ enum Command {
     Check(check::Check),
     /// Measure first sound, time per frame, gaps, cancels, live text
     Bench(bench::Bench),
+    // Its help is the struct's.
+    Doctor(doctor::Doctor),
 }
 
 /// Which model, and where it runs.
@@ -73,13 +80,24 @@ struct DeviceArgs {
 
 impl ModelArgs {
     fn source(&self) -> Result<ModelSource> {
+        self.find(true)
+    }
+
+    /// As `source`, but what the model cache does not hold is an error.
+    fn source_here(&self) -> Result<ModelSource> {
+        self.find(false)
+    }
+
+    #[cfg_attr(not(feature = "hub"), expect(unused_variables))]
+    fn find(&self, download: bool) -> Result<ModelSource> {
         match &self.model {
             Some(given) => {
                 #[cfg(feature = "hub")]
                 if !given.exists()
                     && let Some(id) = given.to_str().and_then(qwentts::hub::HubId::parse)
                 {
-                    return Ok(ModelSource::Folder(hub::folder(&id)?));
+                    let folder = if download { hub::folder(&id)? } else { hub::folder_in_cache(&id)? };
+                    return Ok(ModelSource::Folder(folder));
                 }
                 Ok(ModelSource::Folder(given.clone()))
             }
@@ -123,7 +141,7 @@ enum Outcome {
     Done,
     /// `trace --compare` found a difference.
     Differs,
-    /// `check` found a file that is not fit.
+    /// `check` found a file that is not fit, or `doctor` a problem.
     Fails,
 }
 
@@ -136,6 +154,7 @@ fn main() -> ExitCode {
         Command::Codec(codec) => codec.run(),
         Command::Check(check) => check.run(),
         Command::Bench(bench) => bench.run(),
+        Command::Doctor(doctor) => doctor.run(),
     };
     match result {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
