@@ -2,7 +2,7 @@
 //! late, twice or to nobody; text that is lost or fed out of order; an end that never comes, or comes at the wrong frame;
 //! a slot that is not given back.
 
-use super::{Canceller, Chunk, Counts, Engine, EngineOptions, Read, Stream, Wait};
+use super::{Canceller, Chunk, Counts, Engine, EngineOptions, MOST_SLOTS, Read, Stream, Wait};
 use crate::backend::{Backend, Did, Done, SlotId, Took, Work};
 use crate::config::ModelKind;
 use crate::error::{Error, Result};
@@ -959,9 +959,12 @@ fn a_dropped_reader_cancels_and_a_dropped_stream_too() {
 // ---- slots ---------------------------------------------------------------------------------------------------
 
 #[test]
-fn no_slots_are_refused() {
-    let error = Engine::with_model(MODEL.clone(), &EngineOptions { slots: 0, ..Default::default() }).err().unwrap();
-    assert_eq!(error.to_string(), "slots: is 0; expected at least 1");
+fn no_slots_and_too_many_are_refused() {
+    for slots in [0, MOST_SLOTS + 1] {
+        let options = EngineOptions { slots, ..Default::default() };
+        let error = Engine::with_model(MODEL.clone(), &options).err().unwrap();
+        assert_eq!(error.to_string(), format!("slots: is {slots}; expected 1 to {MOST_SLOTS}"));
+    }
 }
 
 #[test]
