@@ -4,7 +4,7 @@ OFFICIAL = target/python/official
 EARS = target/python/ears
 FULL = target/golden-full
 
-.PHONY: help demo test golden golden-full listen
+.PHONY: help demo test loom soak golden golden-full listen
 .DELETE_ON_ERROR:
 
 help: ## this list
@@ -20,6 +20,13 @@ test: ## what CI runs: format, lints, tests
 	cargo clippy --release --locked --all-targets --no-default-features -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --release --locked --no-deps
 	cargo test --release --locked
+
+loom: ## look at every order of events between a stream's caller and the engine's worker; minutes
+	RUSTFLAGS="--cfg qwentts_loom" cargo test --release --locked --target-dir target/loom --lib engine::orders -- --nocapture --test-threads 1
+
+soak: ## storm the engine for ten minutes under AddressSanitizer (nightly); SOAK_SECONDS=60 for less
+	RUSTFLAGS=-Zsanitizer=address cargo +nightly test --release --locked --no-default-features --target x86_64-unknown-linux-gnu \
+	  --target-dir target/soak --test soak -- --ignored --nocapture
 
 golden: $(OFFICIAL)/ready ## record the goldens of tests/golden again from the official package
 	for verb in tokenizer tiny demo; do $(OFFICIAL)/bin/python tests/golden/record.py $$verb || exit; done

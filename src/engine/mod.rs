@@ -4,9 +4,11 @@
 //! through the seam (`crate::backend`). A stream and the worker share a `ring`; all streams share the `inbox`.
 
 mod inbox;
+#[cfg(all(test, qwentts_loom))]
+mod orders;
 mod resample;
 mod ring;
-#[cfg(test)]
+#[cfg(all(test, not(qwentts_loom)))]
 mod scripted;
 mod stats;
 mod stream;
@@ -143,7 +145,8 @@ impl Engine {
         let resampler = Resampler::new(delivery.sample_rate_hz)?;
         let samples_per_frame = SAMPLES_PER_FRAME * delivery.sample_rate_hz as usize / SAMPLE_RATE as usize;
         let samples_per_frame = (delivery.output != Output::Frames).then_some(samples_per_frame);
-        let ring = Ring::new(samples_per_frame, Stats::new(&prompt), began, self.core.inbox.open.clone());
+        let stats = Stats::new(prompt.layout(), prompt.text_tokens(), prompt.missing_tokens());
+        let ring = Ring::new(samples_per_frame, stats, began, self.core.inbox.open.clone());
         let ring = Arc::new(ring);
         let randomness = request.randomness.clone();
         let id = self.core.inbox.open(New { ring: ring.clone(), prompt, sampling, randomness, delivery, resampler })?;

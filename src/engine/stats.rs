@@ -1,7 +1,6 @@
 //! What a stream's caller can know of how it went. Times in milliseconds.
 
 use super::ring::Ended;
-use crate::prompt::Prompt;
 use crate::request::Layout;
 
 /// One stream so far.
@@ -41,11 +40,11 @@ pub struct Stats {
 }
 
 impl Stats {
-    pub(super) fn new(prompt: &Prompt) -> Stats {
+    pub(super) fn new(layout: Layout, text_tokens: usize, missing_tokens: Option<usize>) -> Stats {
         Stats {
-            layout: prompt.layout(),
-            text_tokens: prompt.text_tokens(),
-            missing_tokens: prompt.missing_tokens(),
+            layout,
+            text_tokens,
+            missing_tokens,
             frames: 0,
             pads: 0,
             dry_ms: 0.0,

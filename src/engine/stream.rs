@@ -13,30 +13,35 @@ use std::sync::Arc;
 /// Text of one stream at most, in bytes: more than any model has positions for.
 pub const MOST_TEXT_BYTES: usize = 1 << 20;
 
-/// What the halves of a stream have in common.
-#[derive(Clone)]
-struct Handle {
-    inbox: Arc<Inbox<New>>,
-    ring: Arc<Ring>,
-    id: StreamId,
+/// What the halves of a stream have in common. `T`: what the worker's inbox takes.
+pub(super) struct Handle<T = New> {
+    pub inbox: Arc<Inbox<T>>,
+    pub ring: Arc<Ring>,
+    pub id: StreamId,
 }
 
-impl Handle {
-    fn write(&self, text: Text) -> Result<()> {
+impl<T> Clone for Handle<T> {
+    fn clone(&self) -> Self {
+        Handle { inbox: self.inbox.clone(), ring: self.ring.clone(), id: self.id }
+    }
+}
+
+impl<T> Handle<T> {
+    pub fn write(&self, text: Text) -> Result<()> {
         self.ring.write(text)?;
         self.inbox.ring(self.id);
         Ok(())
     }
 
     /// Passes on what was read, and tells the worker if it waits for that.
-    fn read<T>(&self, (read, waits): (Read<T>, bool)) -> Read<T> {
+    pub fn read<R>(&self, (read, waits): (Read<R>, bool)) -> Read<R> {
         if waits {
             self.inbox.ring(self.id);
         }
         read
     }
 
-    fn cancel(&self) {
+    pub fn cancel(&self) {
         self.ring.cancel();
         self.inbox.ring(self.id);
     }
