@@ -24,6 +24,7 @@
 //! [`model`], `hub`; [`cpu`]; [`speech`], [`trace`]. Imports go downwards only. [`check`] stands aside: it measures finished sound.
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
+#![cfg_attr(fuzzing, allow(missing_docs))] // `fuzzing` shows more
 
 pub mod check;
 pub mod config;
@@ -40,6 +41,13 @@ pub mod speech;
 pub(crate) mod state;
 pub mod trace;
 pub(crate) mod weights;
+
+/// What the fuzz targets (`fuzz/`) reach behind the public face. Only cargo-fuzz sets this cfg.
+#[cfg(fuzzing)]
+pub mod fuzzing {
+    pub use crate::prompt::{live::LiveTokenizer, tokenizer::Tokenizer};
+    pub use crate::weights::{Dtype, Stack, Tensor, Weights};
+}
 
 pub use cpu::{CodecSlot, Reference};
 pub use error::{Error, Result};
