@@ -1,8 +1,11 @@
 #!/bin/sh
 # Builds the fuzz targets, runs one after another for $1 seconds each, and says of each in one line how many inputs it
-# executed and what it found. A finding fails the run at its end. Logs and findings stay in target/fuzz.
+# executed and what it found. A finding fails the run at its end. Logs and findings stay in target/fuzz. Further words name
+# the targets to run: sh fuzz/run.sh 60 config
 set -u
 seconds=$1
+shift
+[ $# -gt 0 ] || set -- config weights tokenizer live_text request
 cd "$(dirname "$0")/.." || exit
 cargo +nightly --version >/dev/null 2>&1 || { echo "fuzzing needs nightly: rustup toolchain install nightly" >&2; exit 2; }
 cargo +nightly fuzz --version >/dev/null 2>&1 || { echo "fuzzing needs cargo-fuzz: cargo install cargo-fuzz --locked" >&2; exit 2; }
@@ -18,7 +21,7 @@ export TMPDIR
 trap 'rm -rf "$TMPDIR"' EXIT
 trap 'exit 130' INT TERM
 failed=0
-for target in config weights tokenizer live_text request; do
+for target in "$@"; do
     mkdir -p "$out/$target/corpus" "$out/$target/findings"
     dict=
     [ -f "fuzz/dict/$target.dict" ] && dict=-dict=fuzz/dict/$target.dict

@@ -20,7 +20,7 @@ enum Change<'a> {
     Insert(Word<'a>, Leaf<'a>),
     /// The value that stands at another place.
     Copy(u16),
-    /// The value in so many arrays.
+    /// The value in so many arrays; the parser takes 128.
     Nest(u8),
 }
 
@@ -130,7 +130,7 @@ pub fn edit(json: &mut Value, edits: &[Edit], words: &[&str]) {
             }
             Change::Nest(depth) => {
                 if let Some(target) = json.pointer_mut(place) {
-                    for _ in 0..*depth {
+                    for _ in 0..depth % 140 {
                         *target = Value::Array(vec![target.take()]);
                     }
                 }
