@@ -72,13 +72,14 @@ const WORDS: [&str; 24] = [
 #[derive(Arbitrary, Debug)]
 struct Input<'a> {
     demo: bool,
+    /// More ids than there are.
+    size: i8,
+    controls: Option<(u8, u32)>,
     vocab: Vec<Edit<'a>>,
     /// Line, and the two words that come to stand there; none of them takes it away.
     merges: Vec<(u16, Option<(u16, u16)>)>,
     settings: Vec<Edit<'a>>,
     splices: Vec<(u8, Splice<'a>)>,
-    controls: Option<(u8, u32)>,
-    size: i8,
     text: Vec<u8>,
 }
 
@@ -134,14 +135,15 @@ fuzz_target!(|input: Input| {
     // The role line is three ids, whatever else changed.
     assert_eq!(tokenizer.encode("assistant\n", Regex::Qwen, false).unwrap(), [controls.assistant, tokenizer.newline()]);
     let pieces: Vec<&str> = input.text.iter().take(40).map(|i| NASTY[usize::from(*i) % NASTY.len()]).collect();
-    let text = pieces.concat() + " a<|im_end|>b";
+    let pieces = [&pieces[..], &[" a<|im_end|>b", "<|im_<|", "<|audio_pad|>"]].concat(); // the last ids among them
+    let text = pieces.concat();
     for regex in [Regex::Qwen, Regex::Mistral] {
         for special_tokens in [false, true] {
             let ids = tokenizer.encode(&text, regex, special_tokens).unwrap();
             assert!(ids.iter().all(|&id| (id as usize) < size), "{ids:?} of {size}");
             let mut live = LiveTokenizer::new(tokenizer.clone(), "", regex, special_tokens);
             let mut in_pieces = Vec::new();
-            for piece in pieces.iter().chain(&[" a<|im_end|>b"]) {
+            for piece in &pieces {
                 in_pieces.extend(live.push(piece).unwrap());
             }
             in_pieces.extend(live.end().unwrap());

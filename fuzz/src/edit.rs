@@ -36,6 +36,8 @@ enum Leaf<'a> {
     Null,
     Bool(bool),
     Small(u8),
+    /// As it stands in the input, where the fuzzer can put what it saw a value compared with.
+    Int(u32),
     /// 2^exponent + off, or its negative: where integer types end.
     Power {
         exponent: u8,
@@ -66,6 +68,7 @@ impl Leaf<'_> {
             Leaf::Null => Value::Null,
             Leaf::Bool(b) => (*b).into(),
             Leaf::Small(n) => (*n).into(),
+            Leaf::Int(n) => (*n).into(),
             Leaf::Power { exponent, off, negative } => {
                 let n = (1i128 << (exponent % 65)) + i128::from(*off);
                 let n = if *negative { -n } else { n };
