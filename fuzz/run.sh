@@ -25,9 +25,10 @@ for target in "$@"; do
     mkdir -p "$out/$target/corpus" "$out/$target/findings"
     dict=
     [ -f "fuzz/dict/$target.dict" ] && dict=-dict=fuzz/dict/$target.dict
-    cargo +nightly fuzz run "$target" "$out/$target/corpus" -- -max_total_time="$seconds" -max_len=1024 -len_control=0 -timeout=20 \
-        -rss_limit_mb=2048 -malloc_limit_mb=256 -print_final_stats=1 -artifact_prefix="$out/$target/findings/" $dict \
-        >"$out/$target/log" 2>&1
+    # An input takes milliseconds; a minute by the clock is a finding even where the machine has other work.
+    cargo +nightly fuzz run "$target" "$out/$target/corpus" -- -max_total_time="$seconds" -max_len=1024 -len_control=0 \
+        -timeout=60 -report_slow_units=60 -rss_limit_mb=2048 -malloc_limit_mb=256 -print_final_stats=1 \
+        -artifact_prefix="$out/$target/findings/" $dict >"$out/$target/log" 2>&1
     status=$?
     executions=$(sed -n 's/^stat::number_of_executed_units: *//p' "$out/$target/log")
     findings=$(ls "$out/$target/findings" | wc -l)
