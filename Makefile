@@ -3,8 +3,9 @@ PYTHON ?= python3
 OFFICIAL = target/python/official
 EARS = target/python/ears
 FULL = target/golden-full
+FUZZ_SECONDS ?= 600
 
-.PHONY: help demo test loom soak golden golden-full listen
+.PHONY: help demo test loom soak fuzz golden golden-full listen
 .DELETE_ON_ERROR:
 
 help: ## this list
@@ -38,6 +39,9 @@ golden-full: $(OFFICIAL)/ready ## record one full-size case (0.6B, seeded) and c
 listen: $(EARS)/ready $(OFFICIAL)/ready ## speak 198 held-out sentences, let Whisper judge, compare with the official package; LISTEN="--limit 20 --voice rms" for less
 	cargo build --release --locked
 	$(EARS)/bin/python tools/listen.py --official $(LISTEN)
+
+fuzz: ## each fuzz target for FUZZ_SECONDS (600), one after another; needs nightly and cargo-fuzz, says how to get them
+	sh fuzz/run.sh $(FUZZ_SECONDS)
 
 $(OFFICIAL)/ready: tests/golden/requirements.txt
 $(EARS)/ready: tools/requirements-ears.txt

@@ -13,6 +13,7 @@ mod scripted;
 mod stats;
 mod stream;
 mod sync;
+mod utterance;
 mod worker;
 
 pub use inbox::Counts;
@@ -27,7 +28,7 @@ use crate::error::{Error, Result};
 use crate::frame::{SAMPLE_RATE, SAMPLES_PER_FRAME};
 use crate::model::Model;
 use crate::prompt::Prompt;
-use crate::request::{Layout, Output, Request};
+use crate::request::{Layout, Request};
 use crate::source::ModelSource;
 use inbox::Inbox;
 use resample::Resampler;
@@ -35,7 +36,8 @@ use ring::Ring;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Instant;
-use worker::{New, Worker};
+use utterance::New;
+use worker::Worker;
 
 /// Streams that may speak at the same time at most.
 pub const MOST_SLOTS: usize = 1024;
@@ -43,7 +45,8 @@ pub const MOST_SLOTS: usize = 1024;
 /// What an engine is opened with.
 #[derive(Clone, Debug)]
 pub struct EngineOptions {
-    /// Threads of the CPU backend; `None` takes one per core. Results do not depend on it.
+    /// Threads of the CPU backend, so many for frames and so many for the codec, which runs beside them; `None` takes one
+    /// per core. Results do not depend on it.
     pub threads: Option<usize>,
     /// Streams that speak at the same time. Each keeps its own memory of what was said.
     pub slots: usize,
@@ -88,7 +91,7 @@ impl Engine {
     }
 
     fn with_backend(model: Arc<Model>, backend: Box<dyn Backend>, options: &EngineOptions) -> Result<Engine> {
-        let inbox = Arc::new(Inbox::new(options.slots.saturating_add(options.queue)));
+        let inbox = Arc::new(Inbox::new(options.slots.saturating_add(options.queue), backend.waker()));
         let mut worker = Worker::new(backend, inbox.clone(), model.config.max_positions, options.slots);
         let thread = std::thread::Builder::new()
             .name("qwentts-worker".to_owned())
@@ -124,6 +127,7 @@ impl Engine {
         if text.trim().is_empty() {
             return Err(Error::request("text", "is empty; there is nothing to say"));
         }
+        stream::check_length(text.len())?;
         let began = Instant::now();
         // Here, not on the worker's thread: a long text holds up no other stream.
         let mut prompt = self.prompt(request)?;
@@ -144,9 +148,8 @@ impl Engine {
         delivery.check()?;
         let resampler = Resampler::new(delivery.sample_rate_hz)?;
         let samples_per_frame = SAMPLES_PER_FRAME * delivery.sample_rate_hz as usize / SAMPLE_RATE as usize;
-        let samples_per_frame = (delivery.output != Output::Frames).then_some(samples_per_frame);
         let stats = Stats::new(prompt.layout(), prompt.text_tokens(), prompt.missing_tokens());
-        let ring = Ring::new(samples_per_frame, stats, began, self.core.inbox.open.clone());
+        let ring = Ring::new(delivery.output, samples_per_frame, stats, began, self.core.inbox.open.clone());
         let ring = Arc::new(ring);
         let randomness = request.randomness.clone();
         let id = self.core.inbox.open(New { ring: ring.clone(), prompt, sampling, randomness, delivery, resampler })?;

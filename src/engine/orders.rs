@@ -23,7 +23,7 @@ use super::stats::Stats;
 use super::stream::Handle;
 use crate::error::Error;
 use crate::frame::End;
-use crate::request::Layout;
+use crate::request::{Layout, Output};
 use loom::sync::atomic::AtomicBool;
 use loom::thread;
 use std::collections::BTreeMap;
@@ -74,7 +74,7 @@ fn work(inbox: &SmallInbox, sound: bool) {
             streams.values().for_each(|small: &Small| small.ring.cancel());
             return;
         }
-        for id in opened.into_iter().chain(news.rung) {
+        for id in opened.into_iter().chain(news.noted) {
             if streams.get_mut(&id).is_some_and(Small::hear) {
                 streams.remove(&id).unwrap().ring.released();
             }
@@ -111,12 +111,13 @@ impl Small {
 }
 
 fn inbox(most: usize) -> Arc<SmallInbox> {
-    Arc::new(Inbox::new(most))
+    Arc::new(Inbox::new(most, Arc::new(|| {})))
 }
 
 fn open(inbox: &Arc<SmallInbox>, sound: bool) -> Result<Handle<Arc<Ring>>, Error> {
     let stats = Stats::new(Layout::Streaming, 0, Some(1));
-    let ring = Arc::new(Ring::new(sound.then_some(2), stats, None, inbox.open.clone()));
+    let ring =
+        Arc::new(Ring::new(if sound { Output::Samples } else { Output::Frames }, 2, stats, None, inbox.open.clone()));
     let id = inbox.open(ring.clone())?;
     Ok(Handle { inbox: inbox.clone(), ring, id })
 }

@@ -3,7 +3,7 @@
 //! a slot that is not given back.
 
 use super::{Canceller, Chunk, Counts, Engine, EngineOptions, MOST_SLOTS, Read, Stream, Wait};
-use crate::backend::{Backend, Did, Done, SlotId, Took, Work};
+use crate::backend::{Backend, Did, Done, SlotId, Took, Waker, Work};
 use crate::config::ModelKind;
 use crate::error::{Error, Result};
 use crate::frame::{DEGENERATE_FRAMES, End, FRAME_TIME, Frame, SAMPLES_PER_FRAME};
@@ -49,7 +49,7 @@ impl Backend for Scripted {
             Work::Prefill { positions, reference, .. } => {
                 Given::Prefill { positions: positions.len(), reference: reference.len() }
             }
-            Work::Step { text } => Given::Step { text },
+            Work::Step { text, .. } => Given::Step { text },
             Work::Decode { frames } => Given::Decode { frames: frames.len() },
         };
         let _ = self.given.send((slot, given)); // the test may be over
@@ -66,6 +66,11 @@ impl Backend for Scripted {
             Err(RecvTimeoutError::Disconnected) => return Err(Error::compute("script", "the test is over")),
         }
         Ok(())
+    }
+
+    /// Wakes nobody: what the test says is all that moves it.
+    fn waker(&self) -> Waker {
+        Arc::new(|| {})
     }
 
     fn release(&mut self, slot: SlotId) -> Result<()> {

@@ -17,7 +17,7 @@ pub struct Stats {
     /// Times that padding was fed because live text had run dry (`OnDry::PadAfter`). Where it is not 0 the speech is not
     /// what the same text at once would have given.
     pub pads: usize,
-    /// How long live text had run dry, with the speech waiting.
+    /// How long live text had run dry, counted once text has come again.
     pub dry_ms: f64,
     /// From when the prompt was ready to when a slot was free.
     pub queued_ms: f64,
@@ -31,7 +31,7 @@ pub struct Stats {
     pub predictor_ms: f64,
     /// The codec's work, all together.
     pub codec_ms: f64,
-    /// Between one chunk and the next, in order; not where the speech waited for text or for its reader.
+    /// Between one chunk and the next, in order, the last 1024; not where the speech waited for text or for its reader.
     pub chunk_gaps_ms: Vec<f64>,
     /// From the cancel to when its slot was free.
     pub cancel_ms: Option<f64>,

@@ -259,7 +259,10 @@ fn feed(writer: TextWriter) -> Receiver<Result<()>> {
     let (sender, receiver) = channel();
     std::thread::spawn(move || {
         let canceller = writer.canceller();
-        let fed = files::feed_stdin(writer);
+        let fed = match files::feed_stdin(writer) {
+            Err(Error::Ended { .. }) => Ok(()), // the speech was over before the text
+            fed => fed,
+        };
         let failed = fed.is_err();
         let _ = sender.send(fed); // nobody listens once the speech has ended
         if failed {
