@@ -215,14 +215,19 @@ impl Storm {
             open &= Instant::now() < until;
             if open && lives.len() < STREAMS_PER_THREAD {
                 match Life::begin(self, engine, &mut random) {
-                    Ok(life) => lives.push(life),
-                    Err(qwentts::Error::Busy { .. }) => _ = self.sums.refused.fetch_add(1, Relaxed),
+                    Ok(life) => {
+                        lives.push(life);
+                        if random.below(3) == 0 {
+                            self.cancel_any(&mut random);
+                        }
+                    }
+                    Err(qwentts::Error::Busy { .. }) => {
+                        self.sums.refused.fetch_add(1, Relaxed);
+                        std::thread::sleep(Duration::from_millis(1));
+                    }
                     Err(qwentts::Error::Closed) => open = false,
                     Err(error) => panic!("{error}"),
                 }
-            }
-            if random.below(200) == 0 {
-                self.cancel_any(&mut random);
             }
             if lives.is_empty() {
                 continue;

@@ -58,7 +58,8 @@ struct Small {
 }
 
 /// As the worker does: waits for news, hears, gives what there is room for; and where the engine is closed, ends what lives.
-fn work(inbox: &SmallInbox, sound: bool) {
+/// How many streams that were.
+fn work(inbox: &SmallInbox, sound: bool) -> usize {
     let mut streams = BTreeMap::new();
     loop {
         let mut news = inbox.wait(None);
@@ -70,14 +71,14 @@ fn work(inbox: &SmallInbox, sound: bool) {
         }
         let small = |ring| Small { ring, pieces: 0, frames: 0, ended: false, sound };
         streams.extend(news.opened.into_iter().map(|(id, ring)| (id, small(ring))));
-        if closed {
-            streams.values().for_each(|small: &Small| small.ring.cancel());
-            return;
-        }
         for id in opened.into_iter().chain(news.noted) {
             if streams.get_mut(&id).is_some_and(Small::hear) {
                 streams.remove(&id).unwrap().ring.released();
             }
+        }
+        if closed {
+            streams.values().for_each(|small: &Small| small.ring.cancel());
+            return streams.len();
         }
     }
 }
@@ -122,7 +123,7 @@ fn open(inbox: &Arc<SmallInbox>, sound: bool) -> Result<Handle<Arc<Ring>>, Error
     Ok(Handle { inbox: inbox.clone(), ring, id })
 }
 
-fn start(inbox: &Arc<SmallInbox>, sound: bool) -> thread::JoinHandle<()> {
+fn start(inbox: &Arc<SmallInbox>, sound: bool) -> thread::JoinHandle<usize> {
     let inbox = inbox.clone();
     thread::spawn(move || work(&inbox, sound))
 }
@@ -152,9 +153,10 @@ fn read_all(handle: &Handle<Arc<Ring>>, sound: bool) -> (usize, Ended) {
     }
 }
 
-fn close(inbox: &SmallInbox, worker: thread::JoinHandle<()>) {
+/// Every stream has ended; and the worker has heard of it.
+fn close(inbox: &SmallInbox, worker: thread::JoinHandle<usize>) {
     inbox.close(Error::Closed);
-    worker.join().unwrap();
+    assert_eq!(worker.join().unwrap(), 0, "the worker keeps a stream that has ended");
     assert_eq!(inbox.counts().open, 0);
 }
 
