@@ -13,7 +13,7 @@ use rayon::prelude::*;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -30,6 +30,8 @@ pub struct Lanes {
     done: Receiver<Option<(Turn, Done)>>,
     /// Also wakes: `None` says nothing but that.
     wake: Sender<Option<(Turn, Done)>>,
+    /// One such is on its way: many in a row are no more than one, and nobody may take them for long.
+    woken: Arc<AtomicBool>,
     turns: Turns,
 }
 
@@ -79,7 +81,7 @@ impl Lanes {
         let reference = || Reference::new(model.clone(), threads);
         let frames = Lane::start("qwentts-frames", sender.clone(), turns.clone(), reference()?, speak)?;
         let samples = Lane::start("qwentts-samples", sender.clone(), turns.clone(), reference()?, decode)?;
-        Ok(Lanes { frames, samples, done, wake: sender, turns })
+        Ok(Lanes { frames, samples, done, wake: sender, woken: Arc::default(), turns })
     }
 
     fn order<W>(&self, slot: SlotId, work: Option<W>) -> Order<W> {
@@ -119,15 +121,22 @@ impl Backend for Lanes {
             Err(RecvTimeoutError::Timeout) => return Ok(()),
             Err(RecvTimeoutError::Disconnected) => return Err(lane_is_gone()),
         };
-        let came = std::iter::once(first).chain(self.done.try_iter()).flatten();
+        // Before the caller looks for what it was woken for: what comes from now on wakes again.
+        let woken = |came: &Option<(Turn, Done)>| match came {
+            Some(_) => {}
+            None => self.woken.store(false, SeqCst),
+        };
+        let came = std::iter::once(first).chain(self.done.try_iter()).inspect(woken).flatten();
         done.extend(came.filter(|(turn, done)| *turn == self.turns[done.slot].load(Relaxed)).map(|(_, done)| done));
         Ok(())
     }
 
     fn waker(&self) -> Waker {
-        let wake = self.wake.clone();
+        let (wake, woken) = (self.wake.clone(), self.woken.clone());
         Arc::new(move || {
-            let _ = wake.send(None); // nobody waits once the engine is dropped
+            if !woken.swap(true, SeqCst) {
+                let _ = wake.send(None); // nobody waits once the engine is dropped
+            }
         })
     }
 
@@ -293,5 +302,29 @@ fn decode(reference: &Reference, state: &mut Option<Sounder>, work: CodecWork) -
             let samples = reference.decode(&mut sounder.slot, &frames);
             Some(samples.map(|samples| Did::Samples { samples, took: started.elapsed() }))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! Would catch: a wake-up that is lost, or many that pile up while nobody waits.
+    use super::*;
+    use crate::source::ModelSource;
+
+    #[test]
+    fn a_waker_wakes_however_often_and_leaves_one_message() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/models/demo");
+        let model = Model::open(&ModelSource::Folder(folder.into())).unwrap();
+        let mut lanes = Lanes::new(&model, Some(1), 1).unwrap();
+        let wake = lanes.waker();
+        let mut done = Vec::new();
+        for _ in 0..3 {
+            (0..1000).for_each(|_| wake());
+            // Would wait for ever where it was not woken.
+            lanes.poll(Duration::MAX, &mut done).unwrap();
+            assert!(done.is_empty() && lanes.done.try_recv().is_err());
+        }
+        (0..1000).for_each(|_| wake());
+        assert_eq!(lanes.done.try_iter().count(), 1);
     }
 }
