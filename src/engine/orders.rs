@@ -14,7 +14,7 @@
 //! | cancel and read | 3 | 64592, sound 76060 | once a cancel has returned nothing is read; its reader wakes; the end stays; no stream is open |
 //! | two cancels and the end | 4 | 23815 | there is one end, for every reader, counted once |
 //! | cancel without text | any | 24154 | a reader who waits wakes, a worker that waits forgets the stream |
-//! | open, read and close | any | 753 | a stream that is opened while the engine closes is refused or ended |
+//! | open, read and close | any | 780 | a stream that is opened while the engine closes is refused or ended |
 //! | end and open again | 4 | 65325 | who has heard an end can open a stream in its place, and not one more |
 
 use super::inbox::Inbox;
