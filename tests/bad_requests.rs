@@ -72,7 +72,7 @@ fn a_hundred_kilobytes_of_text() {
     assert!(fits(32_768 - 10).err().unwrap().to_string().starts_with("text: makes a prompt of 32768 positions"));
 
     let huge = fails(reference, Text::Whole("a".repeat((1 << 20) + 1)), &request);
-    assert_eq!(huge, "text: 1048587 bytes of text in one stretch; at most 1048576 can be tokenised");
+    assert_eq!(huge, "text: 1048586 bytes of text in one stretch; at most 1048576 can be tokenised");
 }
 
 #[test]

@@ -47,10 +47,14 @@ fn bare(model: &Arc<Model>, text: &str, request: &Request) -> (Vec<Frame>, Vec<f
 fn the_engine_says_what_the_bare_loop_says() {
     let model = model();
     let engine = Engine::with_model(model.clone(), &EngineOptions::default()).unwrap();
-    for layout in [None, Some(Layout::Streaming)] {
+    let short = "The engine says what the loop says.";
+    // More than runs in one piece.
+    let long =
+        format!("{short} It takes a longer prompt in pieces, and nothing of it may be lost or heard twice. ").repeat(4);
+    for (layout, text) in [(None, short), (Some(Layout::Streaming), short), (None, &long)] {
         let mut request = Request { layout, ..request(3) };
         request.delivery.output = Output::Both;
-        let text = "The engine says what the loop says.";
+        request.sampling.max_new_tokens = Some(60);
         let (frames, samples, end) = bare(&model, text, &request);
         let mut stream = engine.speak(text, &request).unwrap();
         let mut said = Vec::new();
@@ -181,19 +185,73 @@ fn bytes_that_are_no_text_are_refused_and_nothing_of_them_is_taken() {
     not_text(&mut stream, b"\xff", 0);
     not_text(&mut stream, b"ca\xc3\x28", 2);
     stream.push(b"caf\xc3").unwrap();
-    for unfinished in [stream.flush(), stream.end()] {
-        assert_eq!(unfinished.unwrap_err().to_string(), "text: stops inside a UTF-8 character");
-    }
     not_text(&mut stream, b"e", 3); // the character that began before
     not_text(&mut stream, b"\xa9 \xed\xa0\x80", 6); // half of a surrogate pair
     stream.push(b"\xa9 \xe4\xbd").unwrap();
     stream.push(b"").unwrap();
     stream.push(b"\xa0.").unwrap();
     stream.end().unwrap();
+    stream.flush().unwrap();
     for _ in 0..2 {
         assert_eq!(stream.push("more").unwrap_err().to_string(), "text: has ended; no more can be added");
     }
     assert!(read_all::<f32>(&mut stream) == expected);
+}
+
+#[test]
+fn text_that_stops_inside_a_character_ends_all_the_same() {
+    let engine = engine(1, 0);
+    let expected: Vec<f32> = read_all(&mut engine.speak("caf", &tiny_request()).unwrap());
+    let mut stream = engine.stream(&tiny_request()).unwrap();
+    stream.push(b"caf\xc3").unwrap();
+    assert_eq!(stream.end().unwrap_err().to_string(), "text: stops inside a UTF-8 character");
+    stream.end().unwrap();
+    assert!(read_all::<f32>(&mut stream) == expected);
+}
+
+#[test]
+fn what_comes_behind_the_end_harms_nothing() {
+    let engine = engine(1, 0);
+    let expected: Vec<f32> = read_all(&mut engine.speak(TEXT, &tiny_request()).unwrap());
+    let mut stream = engine.speak(TEXT, &tiny_request()).unwrap();
+    stream.flush().unwrap();
+    stream.end().unwrap();
+    assert!(read_all::<f32>(&mut stream) == expected);
+    // The model stops before its text: that is told to who goes on writing, and no error for who stops, too.
+    let mut request = tiny_request();
+    request.sampling.max_new_tokens = Some(3);
+    let mut stream = engine.stream(&request).unwrap();
+    stream.push(TEXT).unwrap();
+    read_all::<f32>(&mut stream);
+    assert!(matches!(stream.push("more"), Err(Error::Ended { end: End::Length })));
+    stream.flush().unwrap();
+    stream.end().unwrap();
+}
+
+#[test]
+fn a_reader_of_one_kind_is_not_held_up_by_the_other_nor_by_itself() {
+    let engine = engine(1, 0);
+    let mut request = tiny_request();
+    request.delivery.lead = Duration::from_millis(160);
+    request.delivery.output = Output::Both;
+    let mut stream = engine.speak(TEXT, &request).unwrap();
+    let mut frames = 0;
+    while let Read::Got(n) = stream.read_frames(&mut [[0; 16]; 3], PATIENCE).unwrap() {
+        frames += n;
+    }
+    // All sound is there, none of it read; the end is the same for both.
+    let sound: Vec<f32> = read_all(&mut stream);
+    assert!(frames > 4 && sound.len() == frames * SAMPLES_PER_FRAME, "{frames} frames, {} samples", sound.len());
+    for (output, kind) in [(Output::Samples, "Frames"), (Output::Frames, "Samples")] {
+        request.delivery.output = output;
+        let mut stream = engine.speak(TEXT, &request).unwrap();
+        let error = match output {
+            Output::Samples => stream.read_frames(&mut [[0; 16]], Wait::Forever).unwrap_err(),
+            _ => stream.read_chunk(Wait::Forever).unwrap_err(),
+        };
+        assert_eq!(error.to_string(), format!("output: is {output:?}; this read needs {kind} or Both"));
+        assert!(stream.read::<f32>(&mut [], Wait::Forever).is_err());
+    }
 }
 
 #[test]

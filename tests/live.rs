@@ -113,7 +113,7 @@ fn read(reader: &mut AudioReader, random: &mut Random) -> Said {
         let wait = wait[random.below(3)];
         match random.below(4) {
             0 => {
-                let mut into = vec![[0; 16]; random.below(5)];
+                let mut into = vec![[0; 16]; 1 + random.below(5)];
                 // The sound's end is the one to wait for: frames come to theirs before it.
                 if let Read::Got(n) = reader.read_frames(&mut into, Wait::No).unwrap() {
                     frames.extend_from_slice(&into[..n]);
