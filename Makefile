@@ -3,8 +3,10 @@ PYTHON ?= python3
 OFFICIAL = target/python/official
 EARS = target/python/ears
 FULL = target/golden-full
+LIBCLANG = target/python/libclang
+NVCC = target/cuda
 
-.PHONY: help demo test golden golden-full listen
+.PHONY: help demo test nvcc gpu bindings golden golden-full listen
 .DELETE_ON_ERROR:
 
 help: ## this list
@@ -21,6 +23,15 @@ test: ## what CI runs: format, lints, tests
 	RUSTDOCFLAGS="-D warnings" cargo doc --release --locked --no-deps
 	cargo test --release --locked
 
+nvcc: $(NVCC)/ready ## fetch a CUDA compiler and its headers (270 MB, x86-64 Linux)
+
+gpu: ## what needs an NVIDIA GPU: the driver's floor
+	cargo test --release --locked --lib -- --ignored --nocapture --test-threads 1
+
+bindings: $(NVCC)/ready $(LIBCLANG)/ready ## compare the committed bindings with cuda.h; UPDATE=1 writes them
+	LIBCLANG_PATH=$$(dirname $$(find $(CURDIR)/$(LIBCLANG) -name 'libclang.so')) CUDA_INCLUDE=$(CURDIR)/$(NVCC)/nvidia/cu13/include \
+		cargo test --release --locked --no-default-features --test generated -- --ignored
+
 golden: $(OFFICIAL)/ready ## record the goldens of tests/golden again from the official package
 	for verb in tokenizer tiny demo; do $(OFFICIAL)/bin/python tests/golden/record.py $$verb || exit; done
 
@@ -32,6 +43,12 @@ listen: $(EARS)/ready $(OFFICIAL)/ready ## speak 198 held-out sentences, let Whi
 	cargo build --release --locked
 	$(EARS)/bin/python tools/listen.py --official $(LISTEN)
 
+$(NVCC)/ready: tools/requirements-nvcc.txt
+	rm -rf $(NVCC)
+	$(PYTHON) -m pip install --disable-pip-version-check --no-deps --require-hashes --only-binary :all: --target $(NVCC) -r $<
+	touch $@
+
+$(LIBCLANG)/ready: tools/requirements-bindings.txt
 $(OFFICIAL)/ready: tests/golden/requirements.txt
 $(EARS)/ready: tools/requirements-ears.txt
 target/python/%/ready:
