@@ -4,9 +4,10 @@ OFFICIAL = target/python/official
 EARS = target/python/ears
 FULL = target/golden-full
 LIBCLANG = target/python/libclang
+# build.rs looks here too, where CUDA_HOME and PATH have no nvcc.
 NVCC = target/cuda
 
-.PHONY: help demo test nvcc gpu bindings golden golden-full listen
+.PHONY: help demo test nvcc kernels gpu bindings golden golden-full listen
 .DELETE_ON_ERROR:
 
 help: ## this list
@@ -23,12 +24,17 @@ test: ## what CI runs: format, lints, tests
 	RUSTDOCFLAGS="-D warnings" cargo doc --release --locked --no-deps
 	cargo test --release --locked
 
-nvcc: $(NVCC)/ready ## fetch a CUDA compiler and its headers (270 MB, x86-64 Linux)
+nvcc: $(NVCC)/ready ## fetch a CUDA compiler (270 MB, x86-64 Linux) for builds on a machine without one
 
-gpu: ## what needs an NVIDIA GPU: the driver's floor
+kernels: $(NVCC)/ready ## compile every kernel for every promised architecture, timed; doctor says which
+	rm -rf target/kernels
+	cargo check --release --locked --no-default-features --features cuda --target-dir target/kernels
+	cat target/kernels/release/build/qwentts-*/output | grep fatbin
+
+gpu: ## what needs an NVIDIA GPU: the driver's floor, each kernel against its twin, the speed of linear
 	cargo test --release --locked --lib -- --ignored --nocapture --test-threads 1
 
-bindings: $(NVCC)/ready $(LIBCLANG)/ready ## compare the committed bindings with cuda.h; UPDATE=1 writes them
+bindings: $(NVCC)/ready $(LIBCLANG)/ready ## compare the committed bindings with cuda.h and cuda/args.h; UPDATE=1 writes them
 	LIBCLANG_PATH=$$(dirname $$(find $(CURDIR)/$(LIBCLANG) -name 'libclang.so')) CUDA_INCLUDE=$(CURDIR)/$(NVCC)/nvidia/cu13/include \
 		cargo test --release --locked --no-default-features --test generated -- --ignored
 
@@ -46,7 +52,7 @@ listen: $(EARS)/ready $(OFFICIAL)/ready ## speak 198 held-out sentences, let Whi
 $(NVCC)/ready: tools/requirements-nvcc.txt
 	rm -rf $(NVCC)
 	$(PYTHON) -m pip install --disable-pip-version-check --no-deps --require-hashes --only-binary :all: --target $(NVCC) -r $<
-	touch $@
+	touch cuda $@ # cargo watches the first: the next build looks for nvcc again
 
 $(LIBCLANG)/ready: tools/requirements-bindings.txt
 $(OFFICIAL)/ready: tests/golden/requirements.txt

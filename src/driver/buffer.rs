@@ -130,6 +130,11 @@ impl<T: Number> Span<T> {
     }
 
     /// Where kernels find it. No address of this process.
+    pub fn ptr(&self) -> *const T {
+        self.address as *const T
+    }
+
+    /// As `ptr`, for a kernel that writes.
     pub fn ptr_mut(&self) -> *mut T {
         self.address as *mut T
     }

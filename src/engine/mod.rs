@@ -9,6 +9,8 @@ mod ring;
 mod stats;
 mod stream;
 mod sync;
+#[cfg(all(test, feature = "cuda"))]
+mod twins;
 mod worker;
 
 pub use inbox::Counts;
