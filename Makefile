@@ -3,11 +3,12 @@ PYTHON ?= python3
 OFFICIAL = target/python/official
 EARS = target/python/ears
 FULL = target/golden-full
+FUZZ_SECONDS ?= 600
 LIBCLANG = target/python/libclang
 # build.rs looks here too, where CUDA_HOME and PATH have no nvcc.
 NVCC = target/cuda
 
-.PHONY: help demo test nvcc kernels gpu bindings golden golden-full listen
+.PHONY: help demo test nvcc kernels gpu bindings loom soak fuzz golden golden-full listen
 .DELETE_ON_ERROR:
 
 help: ## this list
@@ -32,11 +33,18 @@ kernels: $(NVCC)/ready ## compile every kernel for every promised architecture, 
 	cat target/kernels/release/build/qwentts-*/output | grep fatbin
 
 gpu: ## what needs an NVIDIA GPU: the driver's floor, each kernel against its twin, the speed of linear
-	cargo test --release --locked --lib -- --ignored --nocapture --test-threads 1
+	cargo test --release --locked --lib -- --ignored --nocapture --test-threads 1 driver:: engine::twins::
 
 bindings: $(NVCC)/ready $(LIBCLANG)/ready ## compare the committed bindings with cuda.h and cuda/args.h; UPDATE=1 writes them
 	LIBCLANG_PATH=$$(dirname $$(find $(CURDIR)/$(LIBCLANG) -name 'libclang.so')) CUDA_INCLUDE=$(CURDIR)/$(NVCC)/nvidia/cu13/include \
 		cargo test --release --locked --no-default-features --test generated -- --ignored
+
+loom: ## look at every order of events between a stream's caller and the engine's worker; minutes
+	RUSTFLAGS="--cfg qwentts_loom" cargo test --release --locked --target-dir target/loom --lib engine::orders -- --nocapture --test-threads 1
+
+soak: ## storm the engine for ten minutes under AddressSanitizer (nightly); SOAK_SECONDS=60 for less
+	RUSTFLAGS=-Zsanitizer=address cargo +nightly test --release --locked --no-default-features --target x86_64-unknown-linux-gnu \
+	  --target-dir target/soak --test soak -- --ignored --nocapture
 
 golden: $(OFFICIAL)/ready ## record the goldens of tests/golden again from the official package
 	for verb in tokenizer tiny demo; do $(OFFICIAL)/bin/python tests/golden/record.py $$verb || exit; done
@@ -48,6 +56,9 @@ golden-full: $(OFFICIAL)/ready ## record one full-size case (0.6B, seeded) and c
 listen: $(EARS)/ready $(OFFICIAL)/ready ## speak 198 held-out sentences, let Whisper judge, compare with the official package; LISTEN="--limit 20 --voice rms" for less
 	cargo build --release --locked
 	$(EARS)/bin/python tools/listen.py --official $(LISTEN)
+
+fuzz: ## each fuzz target for FUZZ_SECONDS (600), one after another; needs nightly and cargo-fuzz, says how to get them
+	sh fuzz/run.sh $(FUZZ_SECONDS)
 
 $(NVCC)/ready: tools/requirements-nvcc.txt
 	rm -rf $(NVCC)

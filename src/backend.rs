@@ -5,10 +5,14 @@ use crate::error::{Error, Result};
 use crate::frame::{End, Frame};
 use crate::prompt::Position;
 use crate::request::{Randomness, Sampling};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// One utterance's place in every memory of a backend; numbers from 0 to one under the backend's slots.
 pub type SlotId = usize;
+
+/// Wakes whom it was made for.
+pub type Waker = Arc<dyn Fn() + Send + Sync>;
 
 /// What computes. One thread owns it.
 pub trait Backend: Send {
@@ -16,8 +20,10 @@ pub trait Backend: Send {
     /// the order given, but for frames and samples, which may overlap.
     fn submit(&mut self, slot: SlotId, work: Work) -> Result<()>;
     /// Adds what has been done since, in each slot's order. Where there is nothing yet, waits at most this long for
-    /// the first. An error is the backend's own end: nothing more will be done.
+    /// the first, or until it is woken. An error is the backend's own end: nothing more will be done.
     fn poll(&mut self, wait: Duration, done: &mut Vec<Done>) -> Result<()>;
+    /// What ends a `poll` that waits, from any thread; one that begins later may be ended, too.
+    fn waker(&self) -> Waker;
     /// Forgets the slot's utterance: of work that is still under way nothing is said any more. `Prefill` begins the next.
     fn release(&mut self, slot: SlotId) -> Result<()>;
 }
@@ -26,13 +32,13 @@ pub trait Backend: Send {
 pub enum Work {
     /// Begins an utterance: runs the prompt and chooses the first frame. The codec hears the reference's frames.
     Prefill { positions: Vec<Position>, reference: Vec<Frame>, sampling: Sampling, randomness: Randomness },
-    /// Feeds the last frame and the next text token, and chooses the next frame.
-    Step { text: u32 },
+    /// Feeds the last frame and the next text token, and chooses the next frame. `may_end`: or eos.
+    Step { text: u32, may_end: bool },
     /// Frames to samples, behind those of the last `Decode`.
     Decode { frames: Vec<Frame> },
 }
 
-/// What was done on a slot, and how long it took.
+/// What was done on a slot.
 pub struct Done {
     pub slot: SlotId,
     pub what: Did,

@@ -366,7 +366,9 @@ impl MainJson {
         };
         let mut languages = BTreeMap::new();
         for (name, &id) in &talker.codec_language_id {
-            languages.insert(name.to_lowercase(), control(&format!("codec_language_id.{name}"), id)?);
+            if languages.insert(name.to_lowercase(), control(&format!("codec_language_id.{name}"), id)?).is_some() {
+                return Err(format!("talker_config.codec_language_id: {name} stands there twice, but for its case"));
+            }
         }
         let mut speakers = BTreeMap::new();
         for (name, &id) in &talker.spk_id {
@@ -480,13 +482,28 @@ impl CodecJson {
         if !decoder.codebook_dim.is_multiple_of(2) {
             return Err(format!("decoder_config.codebook_dim is {}; expected an even number", decoder.codebook_dim));
         }
+        let transformer = stack.check("decoder_config")?;
+        // Every stream keeps this many positions; published is 72.
+        let sliding_window = at_most("decoder_config.sliding_window", decoder.sliding_window, 4096)?;
+        // In one block, of any size that these ask for: a small file can ask for terabytes. Published is 1.2 million.
+        let sizes = [2, transformer.layers, sliding_window - 1, transformer.kv_heads, transformer.head_dim];
+        let kept = sizes.into_iter().fold(1, usize::saturating_mul);
+        if kept > 1 << 26 {
+            return Err(format!(
+                "decoder_config: num_hidden_layers {}, sliding_window {sliding_window}, num_key_value_heads {} and head_dim \
+                 {} make {kept} numbers that each stream keeps; expected {} at most",
+                transformer.layers,
+                transformer.kv_heads,
+                transformer.head_dim,
+                1 << 26
+            ));
+        }
         Ok(CodecConfig {
             latent_dim: positive("decoder_config.latent_dim", decoder.latent_dim)?,
             codebook_dim: positive("decoder_config.codebook_dim", decoder.codebook_dim)?,
             codebook_size: positive("decoder_config.codebook_size", decoder.codebook_size)?,
-            transformer: stack.check("decoder_config")?,
-            // Every stream keeps this many positions; published is 72.
-            sliding_window: at_most("decoder_config.sliding_window", decoder.sliding_window, 4096)?,
+            transformer,
+            sliding_window,
             decoder_dim: positive("decoder_config.decoder_dim", decoder.decoder_dim)?,
             upsample_rates: decoder.upsample_rates.clone(),
             upsampling_ratios: decoder.upsampling_ratios.clone(),

@@ -1,6 +1,7 @@
 //! The one error type. It names the file, tensor, field or call that is wrong, what was found and
 //! what was expected; nothing below prints, exits or panics.
 
+use crate::frame::End;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -48,6 +49,12 @@ pub enum Error {
     Busy {
         /// How many streams it takes.
         what: String,
+    },
+    /// The stream has ended: text comes too late.
+    #[error("text: comes too late; this stream has ended: {}", end.name())]
+    Ended {
+        /// How.
+        end: End,
     },
     /// The engine was closed.
     #[error("engine: is closed")]

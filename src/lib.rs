@@ -28,6 +28,7 @@
 //! finished sound.
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
+#![cfg_attr(fuzzing, allow(missing_docs))] // `fuzzing` shows more
 
 pub(crate) mod backend;
 pub mod check;
@@ -49,6 +50,13 @@ pub mod speech;
 pub(crate) mod state;
 pub mod trace;
 pub(crate) mod weights;
+
+/// What the fuzz targets (`fuzz/`) reach behind the public face. Only cargo-fuzz sets this cfg.
+#[cfg(fuzzing)]
+pub mod fuzzing {
+    pub use crate::prompt::{live::LiveTokenizer, tokenizer::Tokenizer};
+    pub use crate::weights::{Dtype, Stack, Tensor, Weights};
+}
 
 pub use cpu::{CodecSlot, Reference};
 pub use engine::{Engine, EngineOptions, Stream};

@@ -207,8 +207,8 @@ pub enum OnDry {
     /// Waits: exact, as if the text had come at once.
     #[default]
     Wait,
-    /// After this long goes on with the model's padding in place of text, so that sound flows on. No longer what the
-    /// same text at once would have given; `Stats::pads` says so.
+    /// After this long goes on with the model's padding in place of text, a frame each 80 ms, so that sound flows on. The
+    /// speech does not end meanwhile. No longer what the same text at once would have given; `Stats::pads` says so.
     PadAfter(Duration),
 }
 

@@ -156,7 +156,7 @@ impl Speech {
             let text = self.next_text()?;
             self.reference.feed(&mut self.slot, &frame, text);
         }
-        match self.reference.step(&mut self.slot, forced.as_ref())? {
+        match self.reference.step(&mut self.slot, forced.as_ref(), true)? {
             Step::Frame { chosen, margins } => {
                 self.last = Some(forced.unwrap_or(chosen));
                 return Ok(Some(Chosen { frame: chosen, margins }));

@@ -241,6 +241,11 @@ fn config_values_that_nobody_knows() {
             json!({"english": 7}),
             "talker_config.codec_language_id.english is 7; expected 256 to 1279",
         ),
+        (
+            talker("codec_language_id"),
+            json!({"English": 258, "english": 259}),
+            "talker_config.codec_language_id: english stands there twice, but for its case",
+        ),
         (talker("spk_id"), json!({"slt": 1280}), "talker_config.spk_id.slt is 1280; expected under vocab_size 1280"),
         (
             talker("spk_is_dialect"),
@@ -280,6 +285,12 @@ fn codec_config_values_that_nobody_knows() {
         (decoder("codebook_dim"), json!(127), "decoder_config.codebook_dim is 127; expected an even number"),
         (decoder("decoder_dim"), json!(250), "decoder_config.decoder_dim is 250; expected a multiple of 16"),
         (decoder("sliding_window"), json!(0), "decoder_config.sliding_window is 0; expected 1 to 4096"),
+        (
+            decoder("num_hidden_layers"),
+            json!(1000000),
+            "decoder_config: num_hidden_layers 1000000, sliding_window 24, num_key_value_heads 2 and head_dim 64 make \
+             5888000000 numbers that each stream keeps; expected 67108864 at most",
+        ),
         (
             decoder("upsample_rates"),
             json!([8, 5, 4, 2]),

@@ -211,6 +211,13 @@ fn what_cannot_be_said_leaves_the_file_as_it_was() {
     assert_eq!(folder.read("old.wav"), b"old");
 }
 
+#[cfg(not(feature = "play"))]
+#[test]
+fn a_build_without_sound_output_says_so() {
+    let error = refused(&["say", TEXT, "--play"]);
+    assert!(error.starts_with("--play: ") && error.contains("--features play"), "{error}");
+}
+
 #[test]
 fn any_rate_that_is_promised() {
     let folder = Folder::new();

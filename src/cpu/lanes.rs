@@ -1,25 +1,37 @@
 //! The reference as a backend: two lanes, each a thread with a pool of its own, so that the codec's work on finished
-//! frames runs beside the next step. What waits in a lane for different slots is done together.
+//! frames runs beside the next step. What waits in a lane for different slots is done together; long work comes in
+//! pieces, so that nobody waits for the whole of it and nobody finishes what nobody wants any more.
 
 use super::{CodecSlot, Reference, Slot, Step};
-use crate::backend::{Backend, Did, Done, SlotId, Took, Work};
+use crate::backend::{Backend, Did, Done, SlotId, Took, Waker, Work};
 use crate::error::{Error, Result};
 use crate::frame::Frame;
 use crate::model::Model;
+use crate::prompt::Position;
+use crate::request::{Randomness, Sampling};
 use rayon::prelude::*;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+/// Positions of a prompt that run together. Any cutting gives the same bits.
+const POSITIONS_TOGETHER: usize = 32;
+/// Frames of a reference that the codec hears together.
+const FRAMES_TOGETHER: usize = 8;
+
 /// The CPU backend.
 pub struct Lanes {
-    frames: Lane<Work>,
+    frames: Lane<FrameWork>,
     samples: Lane<CodecWork>,
-    done: Receiver<(Turn, Done)>,
+    done: Receiver<Option<(Turn, Done)>>,
+    /// Also wakes: `None` says nothing but that.
+    wake: Sender<Option<(Turn, Done)>>,
+    /// One such is on its way: many in a row are no more than one, and nobody may take them for long.
+    woken: Arc<AtomicBool>,
     turns: Turns,
 }
 
@@ -34,15 +46,25 @@ struct Order<W> {
     work: Option<W>,
 }
 
+/// What the talker and the predictor are asked for. Only `First` and `Step` are answered, and failures.
+enum FrameWork {
+    Begin { sampling: Sampling, randomness: Randomness },
+    Positions(Vec<Position>),
+    First,
+    Step { text: u32, may_end: bool },
+}
+
+/// What the codec is asked for. Only `Decode` is answered.
 enum CodecWork {
     Prime(Vec<Frame>),
     Decode(Vec<Frame>),
 }
 
-/// A slot's talker and predictor, with the frame to be fed back.
+/// A slot's talker and predictor, with the frame to be fed back and the time that its prompt took.
 struct Speaker {
     slot: Slot,
     last: Frame,
+    prefill: Duration,
 }
 
 /// A slot's codec, and what was wrong with its reference.
@@ -58,27 +80,39 @@ impl Lanes {
         let turns: Turns = (0..slots).map(|_| AtomicU64::new(0)).collect();
         let reference = || Reference::new(model.clone(), threads);
         let frames = Lane::start("qwentts-frames", sender.clone(), turns.clone(), reference()?, speak)?;
-        let samples = Lane::start("qwentts-samples", sender, turns.clone(), reference()?, decode)?;
-        Ok(Lanes { frames, samples, done, turns })
+        let samples = Lane::start("qwentts-samples", sender.clone(), turns.clone(), reference()?, decode)?;
+        Ok(Lanes { frames, samples, done, wake: sender, woken: Arc::default(), turns })
     }
 
     fn order<W>(&self, slot: SlotId, work: Option<W>) -> Order<W> {
         Order { slot, turn: self.turns[slot].load(Relaxed), work }
     }
+
+    fn frame(&self, slot: SlotId, work: FrameWork) -> Result<()> {
+        self.frames.send(self.order(slot, Some(work)))
+    }
+
+    fn sample(&self, slot: SlotId, work: CodecWork) -> Result<()> {
+        self.samples.send(self.order(slot, Some(work)))
+    }
 }
 
 impl Backend for Lanes {
-    fn submit(&mut self, slot: SlotId, mut work: Work) -> Result<()> {
-        if let Work::Decode { frames } = work {
-            return self.samples.send(self.order(slot, Some(CodecWork::Decode(frames))));
+    fn submit(&mut self, slot: SlotId, work: Work) -> Result<()> {
+        match work {
+            Work::Prefill { positions, reference, sampling, randomness } => {
+                self.frame(slot, FrameWork::Begin { sampling, randomness })?;
+                for positions in positions.chunks(POSITIONS_TOGETHER) {
+                    self.frame(slot, FrameWork::Positions(positions.to_vec()))?;
+                }
+                for frames in reference.chunks(FRAMES_TOGETHER) {
+                    self.sample(slot, CodecWork::Prime(frames.to_vec()))?;
+                }
+                self.frame(slot, FrameWork::First)
+            }
+            Work::Step { text, may_end } => self.frame(slot, FrameWork::Step { text, may_end }),
+            Work::Decode { frames } => self.sample(slot, CodecWork::Decode(frames)),
         }
-        if let Work::Prefill { reference, .. } = &mut work
-            && !reference.is_empty()
-        {
-            let prime = CodecWork::Prime(std::mem::take(reference));
-            self.samples.send(self.order(slot, Some(prime)))?;
-        }
-        self.frames.send(self.order(slot, Some(work)))
     }
 
     fn poll(&mut self, wait: Duration, done: &mut Vec<Done>) -> Result<()> {
@@ -87,15 +121,38 @@ impl Backend for Lanes {
             Err(RecvTimeoutError::Timeout) => return Ok(()),
             Err(RecvTimeoutError::Disconnected) => return Err(lane_is_gone()),
         };
-        let came = std::iter::once(first).chain(self.done.try_iter());
+        // Before the caller looks for what it was woken for: what comes from now on wakes again.
+        let woken = |came: &Option<(Turn, Done)>| match came {
+            Some(_) => {}
+            None => self.woken.store(false, SeqCst),
+        };
+        let came = std::iter::once(first).chain(self.done.try_iter()).inspect(woken).flatten();
         done.extend(came.filter(|(turn, done)| *turn == self.turns[done.slot].load(Relaxed)).map(|(_, done)| done));
         Ok(())
+    }
+
+    fn waker(&self) -> Waker {
+        let (wake, woken) = (self.wake.clone(), self.woken.clone());
+        Arc::new(move || {
+            if !woken.swap(true, SeqCst) {
+                let _ = wake.send(None); // nobody waits once the engine is dropped
+            }
+        })
     }
 
     fn release(&mut self, slot: SlotId) -> Result<()> {
         self.turns[slot].fetch_add(1, Relaxed);
         self.frames.send(self.order(slot, None))?;
         self.samples.send(self.order(slot, None))
+    }
+}
+
+impl Drop for Lanes {
+    /// What waits in the lanes is not begun any more.
+    fn drop(&mut self) {
+        for turn in self.turns.iter() {
+            turn.fetch_add(1, Relaxed);
+        }
     }
 }
 
@@ -109,7 +166,7 @@ struct Lane<W> {
 impl<W: Send + 'static> Lane<W> {
     fn start<S: Send + 'static>(
         name: &str,
-        done: Sender<(Turn, Done)>,
+        done: Sender<Option<(Turn, Done)>>,
         turns: Turns,
         reference: Reference,
         run: fn(&Reference, &mut Option<S>, W) -> Option<Result<Did>>,
@@ -147,29 +204,36 @@ fn lane_is_gone() -> Error {
 /// A lane's thread: until no more orders can come.
 fn work<S: Send, W: Send>(
     orders: &Receiver<Order<W>>,
-    done: &Sender<(Turn, Done)>,
+    done: &Sender<Option<(Turn, Done)>>,
     turns: &Turns,
     reference: &Reference,
     run: fn(&Reference, &mut Option<S>, W) -> Option<Result<Did>>,
 ) {
     let mut states: BTreeMap<SlotId, Option<S>> = BTreeMap::new();
-    let mut over = None;
-    while let Some(first) = over.take().or_else(|| orders.recv().ok()) {
+    let mut waiting: Vec<Order<W>> = Vec::new();
+    loop {
+        if waiting.is_empty() {
+            match orders.recv() {
+                Ok(order) => waiting.push(order),
+                Err(_) => return,
+            }
+        }
+        waiting.extend(orders.try_iter());
+        // A slot's own work is done in order; other slots' comes between.
         let mut together: Vec<(Order<W>, Option<S>)> = Vec::new();
-        let mut next = Some(first);
-        while let Some(order) = next.take() {
-            // A slot's own work is done in order.
+        let mut later = Vec::new();
+        for order in waiting.drain(..) {
             if together.iter().any(|(busy, _)| busy.slot == order.slot) {
-                over = Some(order);
-                break;
+                later.push(order);
+                continue;
             }
             let state = states.remove(&order.slot).flatten();
             // Work of an utterance that has been released since is not begun.
             if order.work.is_some() && order.turn == turns[order.slot].load(Relaxed) {
                 together.push((order, state));
             }
-            next = orders.try_recv().ok();
         }
+        waiting = later;
         reference.threads.install(|| {
             together.par_iter_mut().for_each(|(Order { slot, turn, work }, state)| {
                 let Some(work) = work.take() else { return };
@@ -177,7 +241,7 @@ fn work<S: Send, W: Send>(
                 let did = did.unwrap_or_else(|panic| Some(Err(Error::compute("cpu", words(&*panic)))));
                 if let Some(did) = did {
                     let what = did.unwrap_or_else(Did::Failed);
-                    let _ = done.send((*turn, Done { slot: *slot, what })); // nobody listens once the engine is dropped
+                    let _ = done.send(Some((*turn, Done { slot: *slot, what }))); // nobody listens once the engine is dropped
                 }
             });
         });
@@ -191,26 +255,33 @@ fn words(panic: &(dyn std::any::Any + Send)) -> String {
     format!("internal error: {}", said.unwrap_or("a panic without words"))
 }
 
-fn speak(reference: &Reference, state: &mut Option<Speaker>, work: Work) -> Option<Result<Did>> {
+fn speak(reference: &Reference, state: &mut Option<Speaker>, work: FrameWork) -> Option<Result<Did>> {
     let started = Instant::now();
-    let speaker = match (work, state) {
-        (Work::Prefill { positions, sampling, randomness, .. }, state) => {
-            let speaker = state.insert(Speaker { slot: reference.slot(sampling, randomness), last: Frame::default() });
+    let (speaker, may_end) = match (work, state) {
+        (FrameWork::Begin { sampling, randomness }, state) => {
+            let (slot, last) = (reference.slot(sampling, randomness), Frame::default());
+            *state = Some(Speaker { slot, last, prefill: Duration::ZERO });
+            return None;
+        }
+        (FrameWork::Positions(positions), Some(speaker)) => {
             reference.prefill(&mut speaker.slot, &positions);
-            speaker
+            speaker.prefill += started.elapsed();
+            return None;
         }
-        (Work::Step { text }, Some(speaker)) => {
+        (FrameWork::First, Some(speaker)) => (speaker, true),
+        (FrameWork::Step { text, may_end }, Some(speaker)) => {
             reference.feed(&mut speaker.slot, &speaker.last, text);
-            speaker
+            (speaker, may_end)
         }
-        _ => return Some(Err(Error::compute("step", "no prompt was run in this slot"))),
+        (_, None) => return Some(Err(Error::compute("step", "no prompt was run in this slot"))),
     };
-    let talker = started.elapsed();
-    Some(reference.step(&mut speaker.slot, None).map(|step| match step {
+    let fed = started.elapsed();
+    let talker = fed + std::mem::take(&mut speaker.prefill);
+    Some(reference.step(&mut speaker.slot, None, may_end).map(|step| match step {
         Step::Ended(end) => Did::Ended(end),
         Step::Frame { chosen, .. } => {
             speaker.last = chosen;
-            Did::Frame { frame: chosen, took: Took { talker, predictor: started.elapsed() - talker } }
+            Did::Frame { frame: chosen, took: Took { talker, predictor: started.elapsed() - fed } }
         }
     }))
 }
@@ -221,7 +292,9 @@ fn decode(reference: &Reference, state: &mut Option<Sounder>, work: CodecWork) -
     match (work, &sounder.failed) {
         // Only what was asked for is answered: the next decode says it.
         (CodecWork::Prime(frames), _) => {
-            sounder.failed = reference.decode(&mut sounder.slot, &frames).err();
+            if sounder.failed.is_none() {
+                sounder.failed = reference.decode(&mut sounder.slot, &frames).err();
+            }
             None
         }
         (CodecWork::Decode(_), Some(error)) => Some(Err(error.clone())),
@@ -229,5 +302,29 @@ fn decode(reference: &Reference, state: &mut Option<Sounder>, work: CodecWork) -
             let samples = reference.decode(&mut sounder.slot, &frames);
             Some(samples.map(|samples| Did::Samples { samples, took: started.elapsed() }))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! Would catch: a wake-up that is lost, or many that pile up while nobody waits.
+    use super::*;
+    use crate::source::ModelSource;
+
+    #[test]
+    fn a_waker_wakes_however_often_and_leaves_one_message() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/models/demo");
+        let model = Model::open(&ModelSource::Folder(folder.into())).unwrap();
+        let mut lanes = Lanes::new(&model, Some(1), 1).unwrap();
+        let wake = lanes.waker();
+        let mut done = Vec::new();
+        for _ in 0..3 {
+            (0..1000).for_each(|_| wake());
+            // Would wait for ever where it was not woken.
+            lanes.poll(Duration::MAX, &mut done).unwrap();
+            assert!(done.is_empty() && lanes.done.try_recv().is_err());
+        }
+        (0..1000).for_each(|_| wake());
+        assert_eq!(lanes.done.try_iter().count(), 1);
     }
 }

@@ -118,7 +118,7 @@ impl Reference {
         Talker { config: &self.model.config, weights: &self.model.weights, threads: &self.threads }
     }
 
-    /// Runs the prompt; the slot is then ready for its first step.
+    /// Runs the prompt, or its next part; after the last the slot is ready for its first step.
     pub(crate) fn prefill(&self, slot: &mut Slot, prompt: &[Position]) {
         let embeds = self.threads.install(|| self.talker().embed(prompt));
         if let Some(recording) = &mut slot.recording {
@@ -143,8 +143,9 @@ impl Reference {
     }
 
     /// Chooses the next token and, unless it ends the utterance, the frame's other groups. With `forced`, that
-    /// frame's codes are taken as chosen: each group sees them before it, whatever it would choose itself.
-    pub(crate) fn step(&self, slot: &mut Slot, forced: Option<&Frame>) -> Result<Step> {
+    /// frame's codes are taken as chosen: each group sees them before it, whatever it would choose itself. Without
+    /// `may_end` the talker cannot choose to stop.
+    pub(crate) fn step(&self, slot: &mut Slot, forced: Option<&Frame>, may_end: bool) -> Result<Step> {
         let Some(output) = slot.output.take() else {
             return Err(Error::compute("step", "no prompt or frame was fed since the last step"));
         };
@@ -157,7 +158,7 @@ impl Reference {
             seen: &slot.seen,
             repetition_penalty: sampling.repetition_penalty,
             eos,
-            eos_allowed: slot.tokens >= 2,
+            eos_allowed: may_end && slot.tokens >= 2,
         }
         .apply(&mut scores);
         let first = choose(&mut scores, &sampling.talker, &mut slot.source, frame_number, 0)?;

@@ -8,6 +8,9 @@ use rayon::prelude::*;
 /// changes the last bit of every result.
 pub const LANES: usize = 16;
 
+/// More than any machine has cores; a wrong number is an error and not so many threads.
+const MOST_THREADS: usize = 1024;
+
 /// Threads for one reference, and the widest vectors that this machine has.
 pub struct Threads {
     pool: rayon::ThreadPool,
@@ -17,8 +20,9 @@ pub struct Threads {
 impl Threads {
     /// `count` threads; `None` takes one per core.
     pub fn new(count: Option<usize>) -> Result<Threads> {
-        if count == Some(0) {
-            return Err(Error::request("threads", "is 0; expected at least 1"));
+        if count.is_some_and(|count| !(1..=MOST_THREADS).contains(&count)) {
+            let what = format!("is {}; expected 1 to {MOST_THREADS}", count.unwrap_or(0));
+            return Err(Error::request("threads", what));
         }
         // Said outright: rayon's own default would read an environment variable.
         let count = count.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |n| n.get()));

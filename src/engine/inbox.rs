@@ -1,6 +1,7 @@
 //! What callers tell the worker: streams opened, streams with news, the end. Owns the bound on open streams.
 
 use super::sync::{AtomicUsize, Condvar, Mutex, lock, wait};
+use crate::backend::Waker;
 use crate::error::{Error, Result};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
@@ -12,11 +13,13 @@ pub type StreamId = u64;
 /// The worker waits here when nothing is under way. `T`: what a stream is opened with.
 pub struct Inbox<T> {
     state: Mutex<State<T>>,
-    rung: Condvar,
+    arrived: Condvar,
     /// Streams that have not ended for their callers. Each ring takes its own off.
     pub open: Arc<AtomicUsize>,
     /// Streams at most: those in slots and those that wait for one.
     most: usize,
+    /// Ends the worker's wait for its backend.
+    wake: Waker,
 }
 
 struct State<T> {
@@ -29,7 +32,7 @@ struct State<T> {
 pub struct News<T> {
     pub opened: Vec<(StreamId, T)>,
     /// Streams with text, a reader that has caught up, or no more interest. May name one more than once.
-    pub rung: Vec<StreamId>,
+    pub noted: Vec<StreamId>,
     /// Why no more streams are taken: those that live are to end.
     pub closed: Option<Error>,
 }
@@ -44,10 +47,10 @@ pub struct Counts {
 }
 
 impl<T> Inbox<T> {
-    pub fn new(most: usize) -> Inbox<T> {
-        let news = News { opened: Vec::new(), rung: Vec::new(), closed: None };
+    pub fn new(most: usize, wake: Waker) -> Inbox<T> {
+        let news = News { opened: Vec::new(), noted: Vec::new(), closed: None };
         let state = State { news, next_id: 0, speaking: 0 };
-        Inbox { state: Mutex::new(state), rung: Condvar::new(), open: Arc::new(AtomicUsize::new(0)), most }
+        Inbox { state: Mutex::new(state), arrived: Condvar::new(), open: Arc::new(AtomicUsize::new(0)), most, wake }
     }
 
     /// Announces a stream. Too many, or a closed engine, are errors.
@@ -56,7 +59,8 @@ impl<T> Inbox<T> {
         if let Some(why) = &state.news.closed {
             return Err(why.clone());
         }
-        if self.open.load(SeqCst) >= self.most {
+        // Nor may streams that were cancelled before the worker has seen them pile up.
+        if self.open.load(SeqCst) >= self.most || state.news.opened.len() > self.most {
             let what = format!("all {} streams that it takes are open (slots and queue together)", self.most);
             return Err(Error::Busy { what });
         }
@@ -64,25 +68,31 @@ impl<T> Inbox<T> {
         let id = state.next_id;
         state.next_id += 1;
         state.news.opened.push((id, new));
-        self.rung.notify_one();
+        self.arrived.notify_one();
+        drop(state);
+        (self.wake)();
         Ok(id)
     }
 
     /// A stream has news.
-    pub fn ring(&self, id: StreamId) {
+    pub fn notify(&self, id: StreamId) {
         let mut state = lock(&self.state);
         // Many pushes between two looks are one piece of news.
-        if state.news.rung.last() != Some(&id) {
-            state.news.rung.push(id);
+        if state.news.noted.last() != Some(&id) {
+            state.news.noted.push(id);
         }
-        self.rung.notify_one();
+        self.arrived.notify_one();
+        drop(state);
+        (self.wake)();
     }
 
     /// Ends the engine; the first reason stays.
     pub fn close(&self, why: Error) {
         let mut state = lock(&self.state);
         state.news.closed.get_or_insert(why);
-        self.rung.notify_one();
+        self.arrived.notify_one();
+        drop(state);
+        (self.wake)();
     }
 
     pub fn counts(&self) -> Counts {
@@ -103,7 +113,7 @@ impl<T> Inbox<T> {
     pub fn wait(&self, deadline: Option<Instant>) -> News<T> {
         let mut state = lock(&self.state);
         while state.news.is_empty() && deadline.is_none_or(|d| Instant::now() < d) {
-            state = wait(&self.rung, state, deadline);
+            state = wait(&self.arrived, state, deadline);
         }
         state.news.take()
     }
@@ -111,11 +121,11 @@ impl<T> Inbox<T> {
 
 impl<T> News<T> {
     fn is_empty(&self) -> bool {
-        self.opened.is_empty() && self.rung.is_empty() && self.closed.is_none()
+        self.opened.is_empty() && self.noted.is_empty() && self.closed.is_none()
     }
 
     fn take(&mut self) -> News<T> {
-        let (opened, rung) = (std::mem::take(&mut self.opened), std::mem::take(&mut self.rung));
-        News { opened, rung, closed: self.closed.clone() }
+        let (opened, noted) = (std::mem::take(&mut self.opened), std::mem::take(&mut self.noted));
+        News { opened, noted, closed: self.closed.clone() }
     }
 }

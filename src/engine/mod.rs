@@ -4,13 +4,18 @@
 //! through the seam (`crate::backend`). A stream and the worker share a `ring`; all streams share the `inbox`.
 
 mod inbox;
+#[cfg(all(test, qwentts_loom))]
+mod orders;
 mod resample;
 mod ring;
+#[cfg(all(test, not(qwentts_loom)))]
+mod scripted;
 mod stats;
 mod stream;
 mod sync;
 #[cfg(all(test, feature = "cuda"))]
 mod twins;
+mod utterance;
 mod worker;
 
 pub use inbox::Counts;
@@ -19,12 +24,13 @@ pub use ring::{Chunk, Ended, Read, Wait};
 pub use stats::{Stats, percentile};
 pub use stream::{AudioReader, Canceller, Stream, TextWriter};
 
+use crate::backend::Backend;
 use crate::cpu::lanes::Lanes;
 use crate::error::{Error, Result};
 use crate::frame::{SAMPLE_RATE, SAMPLES_PER_FRAME};
 use crate::model::Model;
 use crate::prompt::Prompt;
-use crate::request::{Layout, Output, Request};
+use crate::request::{Layout, Request};
 use crate::source::ModelSource;
 use inbox::Inbox;
 use resample::Resampler;
@@ -32,12 +38,17 @@ use ring::Ring;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Instant;
-use worker::{New, Worker};
+use utterance::New;
+use worker::Worker;
+
+/// Streams that may speak at the same time at most.
+pub const MOST_SLOTS: usize = 1024;
 
 /// What an engine is opened with.
 #[derive(Clone, Debug)]
 pub struct EngineOptions {
-    /// Threads of the CPU backend; `None` takes one per core. Results do not depend on it.
+    /// Threads of the CPU backend, so many for frames and so many for the codec, which runs beside them; `None` takes one
+    /// per core. Results do not depend on it.
     pub threads: Option<usize>,
     /// Streams that speak at the same time. Each keeps its own memory of what was said.
     pub slots: usize,
@@ -74,11 +85,15 @@ impl Engine {
 
     /// As `open`, with a model that is open.
     pub fn with_model(model: Arc<Model>, options: &EngineOptions) -> Result<Engine> {
-        if options.slots == 0 {
-            return Err(Error::request("slots", "is 0; expected at least 1"));
+        if !(1..=MOST_SLOTS).contains(&options.slots) {
+            return Err(Error::request("slots", format!("is {}; expected 1 to {MOST_SLOTS}", options.slots)));
         }
         let backend = Box::new(Lanes::new(&model, options.threads, options.slots)?);
-        let inbox = Arc::new(Inbox::new(options.slots.saturating_add(options.queue)));
+        Engine::with_backend(model, backend, options)
+    }
+
+    fn with_backend(model: Arc<Model>, backend: Box<dyn Backend>, options: &EngineOptions) -> Result<Engine> {
+        let inbox = Arc::new(Inbox::new(options.slots.saturating_add(options.queue), backend.waker()));
         let mut worker = Worker::new(backend, inbox.clone(), model.config.max_positions, options.slots);
         let thread = std::thread::Builder::new()
             .name("qwentts-worker".to_owned())
@@ -114,6 +129,7 @@ impl Engine {
         if text.trim().is_empty() {
             return Err(Error::request("text", "is empty; there is nothing to say"));
         }
+        stream::check_length(text.len())?;
         let began = Instant::now();
         // Here, not on the worker's thread: a long text holds up no other stream.
         let mut prompt = self.prompt(request)?;
@@ -134,8 +150,8 @@ impl Engine {
         delivery.check()?;
         let resampler = Resampler::new(delivery.sample_rate_hz)?;
         let samples_per_frame = SAMPLES_PER_FRAME * delivery.sample_rate_hz as usize / SAMPLE_RATE as usize;
-        let samples_per_frame = (delivery.output != Output::Frames).then_some(samples_per_frame);
-        let ring = Ring::new(samples_per_frame, Stats::new(&prompt), began, self.core.inbox.open.clone());
+        let stats = Stats::new(prompt.layout(), prompt.text_tokens(), prompt.missing_tokens());
+        let ring = Ring::new(delivery.output, samples_per_frame, stats, began, self.core.inbox.open.clone());
         let ring = Arc::new(ring);
         let randomness = request.randomness.clone();
         let id = self.core.inbox.open(New { ring: ring.clone(), prompt, sampling, randomness, delivery, resampler })?;

@@ -5,6 +5,7 @@ use super::stats::Stats;
 use super::sync::{AtomicUsize, Condvar, Mutex, MutexGuard, lock, wait};
 use crate::error::{Error, Result};
 use crate::frame::{End, Frame, Sample};
+use crate::request::Output;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
@@ -65,8 +66,8 @@ pub struct Ring {
     state: Mutex<State>,
     /// Sound, frames or the end have come.
     news: Condvar,
-    /// Samples that stand for a frame, where sound is read; else frames are.
-    samples_per_frame: Option<usize>,
+    output: Output,
+    samples_per_frame: usize,
     /// Streams of the engine that have not ended; this one is among them until it has.
     open: Arc<AtomicUsize>,
 }
@@ -99,9 +100,10 @@ impl State {
 }
 
 impl Ring {
-    /// `samples_per_frame`: where sound is read; else frames are. `first_text`: when the text came, if it has.
+    /// `first_text`: when the text came, if it has.
     pub fn new(
-        samples_per_frame: Option<usize>,
+        output: Output,
+        samples_per_frame: usize,
         stats: Stats,
         first_text: Option<Instant>,
         open: Arc<AtomicUsize>,
@@ -120,7 +122,7 @@ impl Ring {
             error: None,
             stats,
         };
-        Ring { state: Mutex::new(state), news: Condvar::new(), samples_per_frame, open }
+        Ring { state: Mutex::new(state), news: Condvar::new(), output, samples_per_frame, open }
     }
 
     // The caller's side.
@@ -129,15 +131,19 @@ impl Ring {
     pub fn write(&self, text: Text) -> Result<()> {
         let mut state = lock(&self.state);
         if let Some(Ended { end, .. }) = state.ended {
-            return Err(Error::request("text", format!("comes too late; this stream has ended: {}", end.name())));
+            return Err(Error::Ended { end });
         }
         state.first_text.get_or_insert_with(Instant::now);
-        state.text.push(text);
+        // Twice in a row says no more than once.
+        if !matches!((&text, state.text.last()), (Text::Flush, Some(Text::Flush))) {
+            state.text.push(text);
+        }
         Ok(())
     }
 
     /// Samples from where the last read stopped. `true` besides: the worker waits for this, and is to be rung.
     pub fn read<S: Sample>(&self, into: &mut [S], wait: Wait) -> Result<(Read<usize>, bool)> {
+        self.check(Output::Samples, into.len())?;
         self.take(wait, |state| {
             let mut done = 0;
             while done < into.len()
@@ -156,12 +162,13 @@ impl Ring {
                 }
             }
             state.read_samples += done;
-            (done > 0 || into.is_empty()).then_some(done)
+            (done > 0).then_some(done)
         })
     }
 
     /// The next chunk, or what is left of it.
     pub fn read_chunk(&self, wait: Wait) -> Result<(Read<Chunk>, bool)> {
+        self.check(Output::Samples, 1)?;
         self.take(wait, |state| {
             let mut chunk = state.chunks.pop_front()?;
             chunk.samples.drain(..std::mem::take(&mut state.read_of_first));
@@ -172,14 +179,27 @@ impl Ring {
 
     /// Frames from where the last read of frames stopped.
     pub fn read_frames(&self, into: &mut [Frame], wait: Wait) -> Result<(Read<usize>, bool)> {
+        self.check(Output::Frames, into.len())?;
         self.take(wait, |state| {
             let n = state.frames.len().min(into.len());
             for (to, from) in into.iter_mut().zip(state.frames.drain(..n)) {
                 *to = from;
             }
             state.read_frames += n;
-            (n > 0 || into.is_empty()).then_some(n)
+            (n > 0).then_some(n)
         })
+    }
+
+    /// Refuses a read that could never give anything.
+    fn check(&self, kind: Output, room: usize) -> Result<()> {
+        if self.output != kind && self.output != Output::Both {
+            let what = format!("is {:?}; this read needs {kind:?} or Both", self.output);
+            return Err(Error::request("output", what));
+        }
+        match room {
+            0 => Err(Error::request("into", "is empty; a read needs room for at least one")),
+            _ => Ok(()),
+        }
     }
 
     /// Waits for what `take` finds. The end comes when it finds nothing more.
@@ -210,9 +230,10 @@ impl Ring {
         }
     }
 
-    /// Frames made of which nothing has been read yet.
+    /// Frames made of which nothing has been read yet. Where sound and frames are read, the reader that is ahead counts:
+    /// who wants only one of them at the moment is not held up by the other.
     fn unread_frames(&self, state: &MutexGuard<State>) -> usize {
-        let read = self.samples_per_frame.map_or(state.read_frames, |n| state.read_samples.div_ceil(n));
+        let read = state.read_frames.max(state.read_samples.div_ceil(self.samples_per_frame));
         state.stats.frames.saturating_sub(read)
     }
 
@@ -242,6 +263,11 @@ impl Ring {
         state.closed.is_none().then(|| std::mem::take(&mut state.text))
     }
 
+    /// Whether nobody wants the speech any more.
+    pub fn is_closed(&self) -> bool {
+        lock(&self.state).closed.is_some()
+    }
+
     /// Sound for the reader.
     pub fn put(&self, chunk: Chunk) {
         let mut state = lock(&self.state);
@@ -257,7 +283,7 @@ impl Ring {
         let mut state = lock(&self.state);
         if state.closed.is_none() {
             state.frames.push_back(frame);
-            if self.samples_per_frame.is_none() {
+            if self.output == Output::Frames {
                 state.note_first();
             }
             self.news.notify_all();

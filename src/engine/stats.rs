@@ -1,7 +1,6 @@
 //! What a stream's caller can know of how it went. Times in milliseconds.
 
 use super::ring::Ended;
-use crate::prompt::Prompt;
 use crate::request::Layout;
 
 /// One stream so far.
@@ -18,7 +17,7 @@ pub struct Stats {
     /// Times that padding was fed because live text had run dry (`OnDry::PadAfter`). Where it is not 0 the speech is not
     /// what the same text at once would have given.
     pub pads: usize,
-    /// How long live text had run dry, with the speech waiting.
+    /// How long live text had run dry, counted once text has come again.
     pub dry_ms: f64,
     /// From when the prompt was ready to when a slot was free.
     pub queued_ms: f64,
@@ -32,7 +31,7 @@ pub struct Stats {
     pub predictor_ms: f64,
     /// The codec's work, all together.
     pub codec_ms: f64,
-    /// Between one chunk and the next, in order; not where the speech waited for text or for its reader.
+    /// Between one chunk and the next, in order, the last 1024; not where the speech waited for text or for its reader.
     pub chunk_gaps_ms: Vec<f64>,
     /// From the cancel to when its slot was free.
     pub cancel_ms: Option<f64>,
@@ -41,11 +40,11 @@ pub struct Stats {
 }
 
 impl Stats {
-    pub(super) fn new(prompt: &Prompt) -> Stats {
+    pub(super) fn new(layout: Layout, text_tokens: usize, missing_tokens: Option<usize>) -> Stats {
         Stats {
-            layout: prompt.layout(),
-            text_tokens: prompt.text_tokens(),
-            missing_tokens: prompt.missing_tokens(),
+            layout,
+            text_tokens,
+            missing_tokens,
             frames: 0,
             pads: 0,
             dry_ms: 0.0,

@@ -5,40 +5,45 @@ use super::Core;
 use super::inbox::{Inbox, StreamId};
 use super::ring::{Chunk, Read, Ring, Text, Wait};
 use super::stats::Stats;
-use super::worker::New;
+use super::utterance::New;
 use crate::error::{Error, Result};
 use crate::frame::{Frame, Sample};
 use std::sync::Arc;
 
 /// Text of one stream at most, in bytes: more than any model has positions for.
-pub const MOST_TEXT_BYTES: usize = 1 << 20;
+pub const MOST_TEXT_BYTES: usize = 1_000_000;
 
-/// What the halves of a stream have in common.
-#[derive(Clone)]
-struct Handle {
-    inbox: Arc<Inbox<New>>,
-    ring: Arc<Ring>,
-    id: StreamId,
+/// What the halves of a stream have in common. `T`: what the worker's inbox takes.
+pub(super) struct Handle<T = New> {
+    pub inbox: Arc<Inbox<T>>,
+    pub ring: Arc<Ring>,
+    pub id: StreamId,
 }
 
-impl Handle {
-    fn write(&self, text: Text) -> Result<()> {
+impl<T> Clone for Handle<T> {
+    fn clone(&self) -> Self {
+        Handle { inbox: self.inbox.clone(), ring: self.ring.clone(), id: self.id }
+    }
+}
+
+impl<T> Handle<T> {
+    pub fn write(&self, text: Text) -> Result<()> {
         self.ring.write(text)?;
-        self.inbox.ring(self.id);
+        self.inbox.notify(self.id);
         Ok(())
     }
 
     /// Passes on what was read, and tells the worker if it waits for that.
-    fn read<T>(&self, (read, waits): (Read<T>, bool)) -> Read<T> {
+    pub fn read<R>(&self, (read, waits): (Read<R>, bool)) -> Read<R> {
         if waits {
-            self.inbox.ring(self.id);
+            self.inbox.notify(self.id);
         }
         read
     }
 
-    fn cancel(&self) {
+    pub fn cancel(&self) {
         self.ring.cancel();
-        self.inbox.ring(self.id);
+        self.inbox.notify(self.id);
     }
 }
 
@@ -118,6 +123,11 @@ impl Stream {
         self.reader.chunks()
     }
 
+    /// See `Canceller::cancel`.
+    pub fn cancel(&self) {
+        self.reader.handle.cancel();
+    }
+
     /// Something that ends this stream from any thread.
     pub fn canceller(&self) -> Canceller {
         self.reader.canceller()
@@ -137,11 +147,7 @@ impl TextWriter {
         if self.ended {
             return Err(Error::request("text", "has ended; no more can be added"));
         }
-        if self.bytes + new.len() > MOST_TEXT_BYTES {
-            let what =
-                format!("is longer than the {MOST_TEXT_BYTES} bytes that a stream takes; open another for the rest");
-            return Err(Error::request("text", what));
-        }
+        check_length(self.bytes + new.len())?;
         let mut bytes = self.part.clone();
         bytes.extend_from_slice(new);
         let whole = match std::str::from_utf8(&bytes) {
@@ -166,22 +172,21 @@ impl TextWriter {
 
     /// Has all the text so far spoken, as if it ended here; without it a word waits for the character behind it. What
     /// follows begins anew, so that a flush inside a word changes how it is read.
+    /// The beginning of a character waits for its end. Behind the end of the text it does nothing.
     pub fn flush(&mut self) -> Result<()> {
-        self.check_whole()?;
-        self.handle.write(Text::Flush)
+        match self.ended {
+            true => Ok(()),
+            false => or_ended(self.handle.write(Text::Flush)),
+        }
     }
 
-    /// No more text will come; what is left is spoken to its end. Again is nothing.
+    /// No more text will come; what is left is spoken to its end. Again is nothing. Where the text stops inside a
+    /// character that is an error; it has ended all the same, without that character.
     pub fn end(&mut self) -> Result<()> {
-        if self.ended {
+        if std::mem::replace(&mut self.ended, true) {
             return Ok(());
         }
-        self.check_whole()?;
-        self.ended = true;
-        self.handle.write(Text::End)
-    }
-
-    fn check_whole(&self) -> Result<()> {
+        or_ended(self.handle.write(Text::End))?;
         match self.part.is_empty() {
             true => Ok(()),
             false => Err(Error::request("text", "stops inside a UTF-8 character")),
@@ -196,6 +201,26 @@ impl TextWriter {
     /// How the stream went so far.
     pub fn stats(&self) -> Stats {
         self.handle.ring.stats()
+    }
+}
+
+/// That the speech has ended already is no error for who has no more to say.
+fn or_ended(written: Result<()>) -> Result<()> {
+    match written {
+        Err(Error::Ended { .. }) => Ok(()),
+        other => other,
+    }
+}
+
+/// Refuses more text than a stream takes.
+pub(super) fn check_length(bytes: usize) -> Result<()> {
+    match bytes > MOST_TEXT_BYTES {
+        true => {
+            let what =
+                format!("is longer than the {MOST_TEXT_BYTES} bytes that a stream takes; open another for the rest");
+            Err(Error::request("text", what))
+        }
+        false => Ok(()),
     }
 }
 
@@ -214,7 +239,7 @@ impl AudioReader {
         Ok(self.handle.read(self.handle.ring.read(into, wait)?))
     }
 
-    /// The next chunk as it was made, or what `read` has left of it.
+    /// The next chunk as it was made; of one that `read` has begun, the samples that it has left.
     pub fn read_chunk(&mut self, wait: Wait) -> Result<Read<Chunk>> {
         Ok(self.handle.read(self.handle.ring.read_chunk(wait)?))
     }
@@ -257,7 +282,7 @@ impl Drop for AudioReader {
 }
 
 impl Canceller {
-    /// Ends the stream. Once this has returned no read gives sound or frames; the slot is free after the frame under way.
+    /// Ends the stream. No read that begins once this has returned gives sound or frames; the slot is free within a frame.
     /// Never waits; again is nothing.
     pub fn cancel(&self) {
         self.handle.cancel();

@@ -10,7 +10,7 @@ use std::sync::{Arc, LazyLock};
 use unicode_normalization::char::{canonical_combining_class, compose, decompose_canonical, is_combining_mark};
 use unicode_normalization::{IsNormalized, is_nfc_quick};
 
-use super::tokenizer::{Control, Tokenizer, nfc};
+use super::tokenizer::{Control, MAX_PIECE_BYTES, Tokenizer, nfc, too_long};
 use crate::error::Result;
 use crate::request::Regex;
 
@@ -101,6 +101,10 @@ impl LiveTokenizer {
             closed = end;
         }
         self.open.drain(..closed);
+        // What is open is one piece, or with the Mistral regex a run of them.
+        if self.open.len() > 2 * MAX_PIECE_BYTES {
+            return Err(too_long(self.open.len()));
+        }
         // A piece longer than any word is not looked at with every character, which keeps an endless run near linear.
         // Growing by a 256th before the next look keeps the looks' sum linear in the end; short pieces are looked at each time.
         self.look_at = self.open.len() + self.open.len() / 256;

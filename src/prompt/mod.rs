@@ -131,10 +131,12 @@ impl Prompt {
         Ok(())
     }
 
-    /// Makes ids of all the text so far, as if it ended here; what follows begins a new stretch.
+    /// Makes ids of all the text so far, as if it ended here; what follows begins a new stretch. Behind the end there is
+    /// nothing left to make ids of.
     pub fn flush(&mut self) -> Result<()> {
-        let Some(live) = &mut self.live else { return Err(text_has_ended()) };
-        self.ids.extend(live.flush()?);
+        if let Some(live) = &mut self.live {
+            self.ids.extend(live.flush()?);
+        }
         Ok(())
     }
 

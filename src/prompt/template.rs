@@ -108,7 +108,9 @@ impl Template {
             (None, Layout::Streaming) => 1,
             (Some(r), Layout::Streaming) => (r.frames.len() + 1).saturating_sub(r.body.len()),
         };
-        Some((ROLE_IDS + body).saturating_sub(text.ids.len()))
+        // The role is no text, but comes out with its first character.
+        let tokens = text.ids.len().saturating_sub(ROLE_IDS);
+        Some(body.saturating_sub(tokens).max(usize::from(text.ids.len() < ROLE_IDS)))
     }
 
     fn lay_out(&self, text: TextSoFar) -> Option<Prefill> {

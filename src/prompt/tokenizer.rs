@@ -36,6 +36,10 @@ const MISTRAL: &str = concat!(
 /// as many spaces or capitals reaches.
 const MAX_SEGMENT_BYTES: usize = 1 << 20;
 
+/// The most text without a break (a word, a run of spaces). Its merges take time with its length, some tenths of a second
+/// here, and other streams wait for them.
+pub(super) const MAX_PIECE_BYTES: usize = 1 << 17;
+
 /// Text to ids and nothing else.
 pub struct Tokenizer {
     bpe: BPE,
@@ -61,6 +65,11 @@ pub(super) enum Control {
     Begun {
         start: usize,
     },
+}
+
+/// Of a piece of so many bytes.
+pub(super) fn too_long(bytes: usize) -> Error {
+    Error::request("text", format!("{bytes} bytes without a break; at most {MAX_PIECE_BYTES} can be tokenised"))
 }
 
 impl Tokenizer {
@@ -165,6 +174,9 @@ impl Tokenizer {
 
     /// The ids of one piece.
     pub(super) fn piece(&self, piece: &str, ids: &mut Vec<u32>) -> Result<()> {
+        if piece.len() > MAX_PIECE_BYTES {
+            return Err(too_long(piece.len()));
+        }
         let letters: String = piece.bytes().map(|byte| self.bytes[usize::from(byte)]).collect();
         let tokens = self.bpe.tokenize(&letters).map_err(|e| Error::compute("Tokenizer::encode", e.to_string()))?;
         ids.extend(tokens.into_iter().map(|token| token.id));

@@ -5,10 +5,10 @@ use crate::{DeviceArgs, Outcome, bad, files};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use qwentts::cpu::Reference;
-use qwentts::engine::{AudioReader, Engine, Stats, Wait, percentile};
+use qwentts::engine::{AudioReader, Engine, Read, Stats, Wait, percentile};
 use qwentts::error::Result;
-use qwentts::frame::{FRAME_TIME, SAMPLE_RATE};
-use qwentts::request::{Layout, Randomness, Request, Voice};
+use qwentts::frame::{FRAME_TIME, GROUPS, SAMPLE_RATE};
+use qwentts::request::{Layout, Output, Randomness, Request, Voice};
 use qwentts::speech::{Speech, Text};
 use serde::Serialize;
 use std::sync::Arc;
@@ -70,8 +70,12 @@ struct Figures {
     bare_real_time_factor: f64,
     /// How much longer the engine's runs take than the bare loop's, in turns; below 0 where its overlap gains more.
     engine_overhead_percent: f64,
+    /// The same without codec and overlap: what the engine itself costs.
+    frames_only_overhead_percent: f64,
+    /// Times that a player which begins with the first chunk ran dry, over all runs.
+    underruns: usize,
     cancel: Cancel,
-    /// A player begins with the first chunk and plays on as long as there is sound.
+    /// Text at an even pace, for a player that begins with the first chunk.
     live: Vec<LiveText>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     targets: Vec<Target>,
@@ -90,19 +94,19 @@ struct FrameMs {
 
 #[derive(Serialize)]
 struct Spread {
+    count: usize,
     p50: f64,
     p99: f64,
     max: f64,
 }
 
-/// From a cancel to when its slot is free.
+/// From a cancel to when its slot is free; prompts and speech are cancelled, at moments spread evenly over both.
 #[derive(Serialize)]
 struct Cancel {
-    cancels: u64,
     ms: Spread,
     /// The same in frames of this machine (`frame_ms.whole`).
     frames: Spread,
-    /// The first sound of what is said right after a cancel.
+    /// The first sound of what is said right after a cancel; it may find a chunk of the cancelled stream in the codec.
     next_first_sound_ms: Spread,
 }
 
@@ -110,7 +114,7 @@ struct Cancel {
 struct LiveText {
     tokens_per_s: f64,
     first_sound_ms: f64,
-    /// Over all runs: how often a player had nothing to play, and for how long in a run.
+    /// Over all runs: how often the player had nothing to play, and for how long in all.
     underruns: usize,
     silent_ms: f64,
 }
@@ -127,6 +131,7 @@ struct FirstChunk {
     frames: usize,
     first_sound_ms: f64,
     real_time_factor: f64,
+    /// Over all runs.
     underruns: usize,
 }
 
@@ -160,7 +165,7 @@ impl Bench {
         let reference = Arc::new(Reference::new(model.clone(), self.device.threads)?);
 
         let scans = if self.scan_first_chunk { 12 * self.runs } else { 0 };
-        let bar = progress(1 + (2 + CANCELS_PER_RUN + LIVE_TOKENS_PER_S.len() as u64) * self.runs + scans);
+        let bar = progress(1 + (4 + CANCELS_PER_RUN + LIVE_TOKENS_PER_S.len() as u64) * self.runs + scans);
         let step = |what: &'static str| {
             bar.set_message(what);
             bar.inc(1);
@@ -170,12 +175,20 @@ impl Bench {
         bare(&reference, &self.text, &request)?;
 
         let (mut runs, mut loops) = (Vec::new(), Vec::new());
+        let (mut frames_runs, mut frames_loops) = (Vec::new(), Vec::new());
+        let mut codes = request.clone();
+        codes.delivery.output = Output::Frames;
         for _ in 0..self.runs {
             step("whole text");
             runs.push(hear(&engine, &self.text, &request)?);
             step("bare loop");
             loops.push(bare(&reference, &self.text, &request)?);
+            step("frames only");
+            frames_runs.push(frames_only(&engine, &self.text, &codes)?);
+            step("frames only, bare loop");
+            frames_loops.push(bare(&reference, &self.text, &codes)?);
         }
+        let overhead = |engine_s: f64, bare_s: f64| (engine_s / bare_s - 1.0) * 100.0;
         let of = |value: &dyn Fn(&Heard) -> f64| median(runs.iter().map(value));
         let frames = runs[0].stats.frames;
         let per_frame = |value: f64| value / frames as f64;
@@ -211,7 +224,9 @@ impl Bench {
             real_time_factor: of(&Heard::real_time_factor),
             chunk_gap_ms: spread(&gaps),
             bare_real_time_factor: bare_s / runs[0].sound_s,
-            engine_overhead_percent: (whole_s / bare_s - 1.0) * 100.0,
+            engine_overhead_percent: overhead(whole_s, bare_s),
+            frames_only_overhead_percent: overhead(median(frames_runs.into_iter()), median(frames_loops.into_iter())),
+            underruns: runs.iter().map(|run| run.underruns).sum(),
             cancel,
             live,
             targets: Vec::new(),
@@ -244,9 +259,8 @@ impl Bench {
         let cancels = CANCELS_PER_RUN * self.runs;
         for i in 0..cancels {
             step("cancels");
-            let mut stream = engine.speak(&self.text, request)?;
+            let stream = engine.speak(&self.text, request)?;
             let after_ms = frame_ms * frames as f64 * (i as f64 + 0.5) / cancels as f64;
-            stream.read_chunk(Wait::Forever)?;
             std::thread::sleep(Duration::from_secs_f64(after_ms / 1e3));
             stream.canceller().cancel();
             let mut next = engine.speak(&self.text, request)?;
@@ -255,7 +269,7 @@ impl Bench {
             next_ms.extend(next.stats().first_sound_ms);
         }
         let in_frames: Vec<f64> = all_ms.iter().map(|ms| ms / frame_ms).collect();
-        Ok(Cancel { cancels, ms: spread(&all_ms), frames: spread(&in_frames), next_first_sound_ms: spread(&next_ms) })
+        Ok(Cancel { ms: spread(&all_ms), frames: spread(&in_frames), next_first_sound_ms: spread(&next_ms) })
     }
 
     /// Words that come at an even pace, as from a language model.
@@ -293,7 +307,7 @@ impl Bench {
             tokens_per_s,
             first_sound_ms: median(runs.iter().map(|run| run.stats.first_sound_ms.unwrap_or(0.0))),
             underruns: runs.iter().map(|run| run.underruns).sum(),
-            silent_ms: median(runs.iter().map(|run| run.silent_ms)),
+            silent_ms: runs.iter().map(|run| run.silent_ms).sum(),
         })
     }
 
@@ -305,7 +319,7 @@ impl Bench {
         step: &dyn Fn(&'static str),
     ) -> Result<FirstChunk> {
         let mut request = request.clone();
-        request.delivery.chunk_frames.insert(0, width);
+        request.delivery.chunk_frames[0] = width;
         let mut runs = Vec::new();
         for _ in 0..self.runs {
             step("first chunks");
@@ -326,6 +340,14 @@ fn hear(engine: &Engine, text: &str, request: &Request) -> Result<Heard> {
     listen(started, &mut engine.speak(text, request)?.split().1)
 }
 
+/// Takes the frames alone; the seconds it took.
+fn frames_only(engine: &Engine, text: &str, request: &Request) -> Result<f64> {
+    let started = Instant::now();
+    let mut stream = engine.speak(text, request)?;
+    while let Read::Got(_) = stream.read_frames(&mut [[0; GROUPS]; 8], Wait::Forever)? {}
+    Ok(started.elapsed().as_secs_f64())
+}
+
 /// Reads to the end, as a player would that begins with the first chunk.
 fn listen(started: Instant, reader: &mut AudioReader) -> Result<Heard> {
     let (mut sound_s, mut underruns, mut silent_s) = (0.0, 0, 0.0);
@@ -343,11 +365,14 @@ fn listen(started: Instant, reader: &mut AudioReader) -> Result<Heard> {
         played_s = Some(until_s.max(now_s) + chunk_s);
         sound_s += chunk_s;
     }
+    if played_s.is_none() {
+        return Err(bad("--text", "gave no sound to be measured"));
+    }
     let wall_s = started.elapsed().as_secs_f64();
     Ok(Heard { stats: reader.stats(), wall_s, sound_s, underruns, silent_ms: silent_s * 1e3 })
 }
 
-/// Speaks with the bare loop, in the same chunks; the seconds it took.
+/// Speaks with the bare loop, in the same chunks, or for frames alone without the codec; the seconds it took.
 fn bare(reference: &Arc<Reference>, text: &str, request: &Request) -> Result<f64> {
     let started = Instant::now();
     let mut speech = Speech::new(reference.clone(), Text::Whole(text.to_owned()), request)?;
@@ -362,7 +387,9 @@ fn bare(reference: &Arc<Reference>, text: &str, request: &Request) -> Result<f64
         if frames.is_empty() {
             break;
         }
-        speech.decode(&frames)?;
+        if request.delivery.output != Output::Frames {
+            speech.decode(&frames)?;
+        }
         frames.clear();
     }
     Ok(started.elapsed().as_secs_f64())
@@ -381,7 +408,7 @@ fn median(values: impl Iterator<Item = f64>) -> f64 {
 
 fn spread(values: &[f64]) -> Spread {
     let at = |p| percentile(values, p).unwrap_or(0.0);
-    Spread { p50: at(0.5), p99: at(0.99), max: at(1.0) }
+    Spread { count: values.len(), p50: at(0.5), p99: at(0.99), max: at(1.0) }
 }
 
 fn targets(figures: &Figures) -> Vec<Target> {
@@ -407,16 +434,21 @@ impl Figures {
         let parts = format!("talker {:.2}, predictor {:.2}, codec {:.2}", f.talker, f.predictor, f.codec);
         row("frame", format!("{:.2} ms ({parts})", f.whole));
         row("real-time factor", format!("{:.3}; bare loop {:.3}", self.real_time_factor, self.bare_real_time_factor));
-        row("engine over bare loop", format!("{:+.1} %", self.engine_overhead_percent));
-        row("frames/s, talker tokens/s", format!("{:.1}, {:.0}", self.frames_per_s, self.tokens_per_s));
-        let spread = |s: &Spread| format!("p50 {:.1}, p99 {:.1}, most {:.1}", s.p50, s.p99, s.max);
+        let overheads = (self.engine_overhead_percent, self.frames_only_overhead_percent);
+        row("engine over bare loop", format!("{:+.1} %; frames only {:+.1} %", overheads.0, overheads.1));
+        row(
+            "frames/s",
+            format!("{:.1}; a player that begins at once ran dry {} times", self.frames_per_s, self.underruns),
+        );
+        row("tokens/s", format!("{:.0} talker steps a second of the talker's own time", self.tokens_per_s));
+        let spread = |s: &Spread| format!("p50 {:.1}, p99 {:.1}, most {:.1} of {}", s.p50, s.p99, s.max, s.count);
         row("gap between chunks, ms", spread(&self.chunk_gap_ms));
         row("cancel to free slot, ms", spread(&self.cancel.ms));
         let c = &self.cancel.frames;
         row("first sound after a cancel", spread(&self.cancel.next_first_sound_ms));
         row("cancel, in frames", format!("p50 {:.2}, p99 {:.2}, most {:.2}", c.p50, c.p99, c.max));
         for live in &self.live {
-            let player = format!("{} underruns, silent for {:.0} ms a run", live.underruns, live.silent_ms);
+            let player = format!("{} underruns, silent for {:.0} ms in all", live.underruns, live.silent_ms);
             row(
                 &format!("live text, {} tokens/s", live.tokens_per_s),
                 format!("first sound {}; {player}", ms(live.first_sound_ms)),

@@ -10,9 +10,7 @@ mod files;
 #[cfg(feature = "hub")]
 mod hub;
 mod inspect;
-#[allow(dead_code)] // `doctor` opens it; what plays is for `say`
 mod play;
-#[allow(dead_code)] // as `play`
 mod ring;
 mod say;
 #[cfg(feature = "play")]

@@ -39,7 +39,7 @@ const LEAD_MS: usize = 160;
 /// A device that takes nothing for so long is gone.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The default sound output, open. Dropping it is `stop`.
+/// The default sound output, open. Dropped, it falls silent at once.
 pub struct Player {
     ring: Writer,
     output: sound::Output,
@@ -85,7 +85,4 @@ impl Player {
         }
         self.ring.finish() // the output outlives this call
     }
-
-    /// Falls silent at once; what was not heard yet is not.
-    pub fn stop(self) {}
 }

@@ -1,6 +1,7 @@
 //! `qwentts say`: a text into a WAV, chunk by chunk as it is made.
 
 use crate::files::{self, Samples, WavWriter};
+use crate::play::Player;
 use crate::{DeviceArgs, Outcome, bad};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -9,7 +10,7 @@ use qwentts::engine::{TextWriter, percentile};
 use qwentts::error::{Error, Result};
 use qwentts::frame::{End, SAMPLE_RATE};
 use qwentts::model::Model;
-use qwentts::request::{Delivery, Layout, Randomness, Request, SamplingOptions, Voice};
+use qwentts::request::{Layout, Randomness, Request, SamplingOptions, Voice};
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Instant;
@@ -39,12 +40,15 @@ pub struct Say {
     /// Same seed, same speech; a new one each time where not given
     #[arg(long)]
     seed: Option<u64>,
-    /// WAV file, 16 bit; - writes it to standard output
-    #[arg(short, long, default_value = "out.wav", value_name = "OUT.wav|-")]
-    output: PathBuf,
-    /// Samples a second: 8000, 16000, 22050, 24000, 44100 or 48000
-    #[arg(long, default_value_t = SAMPLE_RATE, value_name = "HZ")]
-    sample_rate: u32,
+    /// WAV file, 16 bit; - writes it to standard output. out.wav where neither this nor --play is given
+    #[arg(short, long, value_name = "OUT.wav|-")]
+    output: Option<PathBuf>,
+    /// Play it while it is made
+    #[arg(long)]
+    play: bool,
+    /// Samples a second: 8000, 16000, 22050, 24000, 44100 or 48000. 24000 where not given, or what --play needs
+    #[arg(long, value_name = "HZ")]
+    sample_rate: Option<u32>,
     /// Take the best score always, instead of drawing
     #[arg(long, conflicts_with = "sample")]
     greedy: bool,
@@ -69,7 +73,11 @@ pub struct Say {
 
 impl Say {
     pub fn run(self) -> Result<Outcome> {
-        if files::is_standard(&self.output) && self.json {
+        let output = match (&self.output, self.play) {
+            (None, true) => None,
+            (given, _) => Some(given.clone().unwrap_or_else(|| "out.wav".into())),
+        };
+        if self.json && output.as_deref().is_some_and(files::is_standard) {
             return Err(bad("--json", "and -o - both want standard output"));
         }
         let layout: Option<Layout> = self.layout.as_deref().map(str::parse).transpose()?;
@@ -82,11 +90,14 @@ impl Say {
         if !live && text.trim().is_empty() {
             return Err(nothing_to_say());
         }
+        let mut player = self.play.then(Player::open).transpose()?;
+        let rate_hz = self.rate_hz(player.as_ref())?;
         let started = Instant::now();
         let engine = self.device.engine()?;
         let open_ms = started.elapsed().as_secs_f64() * 1e3;
         let seed = self.seed.unwrap_or_else(fresh_seed);
-        let request = self.request(engine.model(), layout, seed)?;
+        let mut request = self.request(engine.model(), layout, seed)?;
+        request.delivery.sample_rate_hz = rate_hz;
 
         let started = Instant::now();
         let mut fed = None;
@@ -100,16 +111,16 @@ impl Say {
         };
         let mut wav = None;
         let bar = progress();
-        let (mut samples, rate_hz) = (0, request.delivery.sample_rate_hz);
+        let mut samples = 0;
         let sound_s = |samples: usize| samples as f64 / f64::from(rate_hz);
         for chunk in stream.chunks() {
             let chunk = chunk?;
             // Not before there is something to write: a refused text leaves an older file as it was.
-            let wav = match &mut wav {
-                Some(wav) => wav,
-                none => none.insert(WavWriter::create(&self.output, Samples::S16, rate_hz)?),
-            };
-            wav.write(&chunk.samples)?;
+            if let (None, Some(output)) = (&wav, &output) {
+                wav = Some(WavWriter::create(output, Samples::S16, rate_hz)?);
+            }
+            wav.as_mut().map_or(Ok(()), |wav| wav.write(&chunk.samples))?;
+            player.as_mut().map_or(Ok(()), |player| player.push(&chunk.samples))?;
             samples += chunk.samples.len();
             let sound_s = sound_s(samples);
             let speed = sound_s / started.elapsed().as_secs_f64();
@@ -123,11 +134,14 @@ impl Say {
         if let (Some(End::Cancelled), Some(Ok(Err(error)))) = (end, fed.map(|fed| fed.try_recv())) {
             return Err(error);
         }
-        if wav.is_none() {
+        if samples == 0 {
             return Err(nothing_to_say());
         }
+        let gaps = player.as_ref().map(Player::gaps);
+        player.map_or(Ok(()), Player::finish)?;
         let figures = Figures {
-            output: self.output.display().to_string(),
+            output: output.map(|output| output.display().to_string()),
+            player_gaps: gaps,
             frames: stats.frames,
             sound_s: sound_s(samples),
             sample_rate_hz: rate_hz,
@@ -146,6 +160,16 @@ impl Say {
             false => figures.show(live),
         }
         Ok(Outcome::Done)
+    }
+
+    /// What is said, else what is played, else the model's own.
+    fn rate_hz(&self, player: Option<&Player>) -> Result<u32> {
+        match (self.sample_rate, player.map(Player::sample_rate_hz)) {
+            (Some(said), Some(played)) if said != played => {
+                Err(bad("--sample-rate", format!("is {said}; the player takes {played}")))
+            }
+            (said, played) => Ok(said.or(played).unwrap_or(SAMPLE_RATE)),
+        }
     }
 
     fn request(&self, model: &Model, layout: Option<Layout>, seed: u64) -> Result<Request> {
@@ -179,7 +203,6 @@ impl Say {
             instruct: self.instruct.clone(),
             sampling,
             randomness: Randomness::Seed(seed),
-            delivery: Delivery { sample_rate_hz: self.sample_rate, ..Default::default() },
             ..Default::default()
         })
     }
@@ -187,7 +210,9 @@ impl Say {
 
 #[derive(serde::Serialize)]
 struct Figures {
-    output: String,
+    output: Option<String>,
+    /// How often the player ran dry.
+    player_gaps: Option<usize>,
     frames: usize,
     sound_s: f64,
     sample_rate_hz: u32,
@@ -207,6 +232,7 @@ impl Figures {
     fn show(&self, live: bool) {
         let Figures { output, sound_s, seed, open_ms, first_sound_ms, total_ms, .. } = self;
         let khz = f64::from(self.sample_rate_hz) / 1e3;
+        let output = output.as_deref().unwrap_or("played");
         files::note(&format!("{output}: {sound_s:.2} s of speech ({khz} kHz), seed {seed}"));
         let mut line = format!("model open {open_ms:.0} ms, first sound {first_sound_ms:.0} ms");
         if !live {
@@ -233,7 +259,10 @@ fn feed(writer: TextWriter) -> Receiver<Result<()>> {
     let (sender, receiver) = channel();
     std::thread::spawn(move || {
         let canceller = writer.canceller();
-        let fed = files::feed_stdin(writer);
+        let fed = match files::feed_stdin(writer) {
+            Err(Error::Ended { .. }) => Ok(()), // the speech was over before the text
+            fed => fed,
+        };
         let failed = fed.is_err();
         let _ = sender.send(fed); // nobody listens once the speech has ended
         if failed {
