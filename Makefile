@@ -4,8 +4,11 @@ OFFICIAL = target/python/official
 EARS = target/python/ears
 FULL = target/golden-full
 FUZZ_SECONDS ?= 600
+LIBCLANG = target/python/libclang
+# build.rs looks here too, where CUDA_HOME and PATH have no nvcc.
+NVCC = target/cuda
 
-.PHONY: help demo test loom soak fuzz golden golden-full listen
+.PHONY: help demo test nvcc kernels gpu bindings loom soak fuzz golden golden-full listen
 .DELETE_ON_ERROR:
 
 help: ## this list
@@ -21,6 +24,20 @@ test: ## what CI runs: format, lints, tests
 	cargo clippy --release --locked --all-targets --no-default-features -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --release --locked --no-deps
 	cargo test --release --locked
+
+nvcc: $(NVCC)/ready ## fetch a CUDA compiler (270 MB, x86-64 Linux) for builds on a machine without one
+
+kernels: $(NVCC)/ready ## compile every kernel for every promised architecture, timed; doctor says which
+	rm -rf target/kernels
+	cargo check --release --locked --no-default-features --features cuda --target-dir target/kernels
+	cat target/kernels/release/build/qwentts-*/output | grep fatbin
+
+gpu: ## what needs an NVIDIA GPU: the driver's floor, each kernel against its twin, the speed of linear
+	cargo test --release --locked --lib -- --ignored --nocapture --test-threads 1 driver:: engine::twins::
+
+bindings: $(NVCC)/ready $(LIBCLANG)/ready ## compare the committed bindings with cuda.h and cuda/args.h; UPDATE=1 writes them
+	LIBCLANG_PATH=$$(dirname $$(find $(CURDIR)/$(LIBCLANG) -name 'libclang.so')) CUDA_INCLUDE=$(CURDIR)/$(NVCC)/nvidia/cu13/include \
+		cargo test --release --locked --no-default-features --test generated -- --ignored
 
 loom: ## look at every order of events between a stream's caller and the engine's worker; minutes
 	RUSTFLAGS="--cfg qwentts_loom" cargo test --release --locked --target-dir target/loom --lib engine::orders -- --nocapture --test-threads 1
@@ -43,6 +60,12 @@ listen: $(EARS)/ready $(OFFICIAL)/ready ## speak 198 held-out sentences, let Whi
 fuzz: ## each fuzz target for FUZZ_SECONDS (600), one after another; needs nightly and cargo-fuzz, says how to get them
 	sh fuzz/run.sh $(FUZZ_SECONDS)
 
+$(NVCC)/ready: tools/requirements-nvcc.txt
+	rm -rf $(NVCC)
+	$(PYTHON) -m pip install --disable-pip-version-check --no-deps --require-hashes --only-binary :all: --target $(NVCC) -r $<
+	touch cuda $@ # cargo watches the first: the next build looks for nvcc again
+
+$(LIBCLANG)/ready: tools/requirements-bindings.txt
 $(OFFICIAL)/ready: tests/golden/requirements.txt
 $(EARS)/ready: tools/requirements-ears.txt
 target/python/%/ready:

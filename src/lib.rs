@@ -23,7 +23,7 @@
 //! ```
 //!
 //! The modules, from the ground up: [`error`], [`frame`]; [`source`], [`request`], [`config`], `weights`; `prompt`, `state`,
-//! [`model`], `hub`, `backend` (the seam); [`cpu`]; [`engine`], and beside it [`speech`], the bare loop, with [`trace`].
+//! [`model`], `hub`, `backend` (the seam); [`cpu`] and `cuda`; [`engine`], and beside it [`speech`], the bare loop, with [`trace`].
 //! Imports go downwards only. Two stand aside: [`driver`], which knows no word of speech, and [`check`], which measures
 //! finished sound.
 #![deny(unsafe_code)]
@@ -34,6 +34,8 @@ pub(crate) mod backend;
 pub mod check;
 pub mod config;
 pub mod cpu;
+#[cfg(feature = "cuda")]
+pub mod cuda;
 pub mod driver;
 pub mod engine;
 pub mod error;

@@ -11,6 +11,14 @@ use tempfile::TempDir;
 
 const ITEMS: [&str; 7] = ["cpu", "driver", "gpu", "kernels", "model", "model cache", "sound"];
 
+/// What the kernels in this build were compiled for.
+fn built_for() -> &'static [&'static str] {
+    #[cfg(feature = "cuda")]
+    return qwentts::cuda::built_for();
+    #[cfg(not(feature = "cuda"))]
+    return &[];
+}
+
 /// Runs `doctor` with this home for models.
 fn doctor(home: &Path, args: &[&str]) -> Ran {
     let mut command = command(&[&["doctor"], args].concat());
@@ -61,7 +69,10 @@ fn each_item_once_with_its_verdict() {
         }
         let [cpu, _, _, kernels, model, ..] = &items[..] else { panic!() };
         assert!(cpu["cores"].as_u64().unwrap() > 0 && cpu["vector_bits"].as_u64().unwrap() >= 32);
-        assert_eq!(kernels["built_for"], json!([]));
+        assert_eq!(kernels["built_for"], json!(built_for()));
+        if built_for().is_empty() {
+            assert!(kernels["found"][0].as_str().unwrap().starts_with("none: "), "{kernels}");
+        }
         if !args.is_empty() || cfg!(feature = "demo") {
             assert_eq!((&model["verdict"], &model["kind"]), (&json!("ok"), &json!("CustomVoice")));
             assert!(model["weights_bytes"].as_u64().unwrap() > 25 << 20);

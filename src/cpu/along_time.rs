@@ -29,7 +29,7 @@ impl Signal {
     }
 
     /// The new columns, a channel at a time.
-    fn rows_mut(&mut self) -> impl Iterator<Item = &mut [f32]> {
+    pub fn rows_mut(&mut self) -> impl Iterator<Item = &mut [f32]> {
         let (past, len) = (self.past, self.len);
         self.data.chunks_exact_mut(self.stride).map(move |row| &mut row[past..past + len])
     }

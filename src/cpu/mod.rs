@@ -1,13 +1,13 @@
 //! The reference backend: the model on the CPU, in f32, over mapped weights. Read this first, then `talker`,
 //! `predictor`, `stack`, `codec`, and `ops` for the arithmetic. A slot is one utterance's place.
 
-mod along_time;
+pub(crate) mod along_time;
 mod codec;
 pub(crate) mod lanes;
-mod ops;
+pub(crate) mod ops;
 mod predictor;
-mod sample;
-mod simd;
+pub(crate) mod sample;
+pub(crate) mod simd;
 mod stack;
 mod talker;
 

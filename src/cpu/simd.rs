@@ -105,7 +105,7 @@ pub fn fma(sum: &mut [f32; LANES], a: &[f32; LANES], b: &[f32; LANES]) {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     //! What the tests of the operations share.
     use super::*;
     use crate::cpu::philox_uniform;

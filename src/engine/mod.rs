@@ -13,6 +13,8 @@ mod scripted;
 mod stats;
 mod stream;
 mod sync;
+#[cfg(all(test, feature = "cuda"))]
+mod twins;
 mod utterance;
 mod worker;
 

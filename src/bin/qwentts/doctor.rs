@@ -156,8 +156,22 @@ fn no_gpu(found: impl Into<String>) -> Item {
 
 // ---- this build and its models -------------------------------------------------------------------------------
 
+#[cfg(not(feature = "cuda"))]
 fn kernels() -> Item {
-    Item::new("kernels", Note, "none: this build computes on the CPU alone", json!({"built_for": []}))
+    let found = "none: this build computes on the CPU alone (feature `cuda`)";
+    Item::new("kernels", Note, found, json!({"built_for": []}))
+}
+
+#[cfg(feature = "cuda")]
+fn kernels() -> Item {
+    let built_for = qwentts::cuda::built_for();
+    let figures = json!({"built_for": built_for});
+    if built_for.is_empty() {
+        let found = "none: no nvcc of 12.8 to 13.0 was found when this was built, so it computes on the CPU alone";
+        return Item::new("kernels", Note, found, figures).advise("`make nvcc` fetches one; then build again");
+    }
+    let found = format!("built for {}; no speech is computed with them yet", built_for.join(", "));
+    Item::new("kernels", Note, found, figures)
 }
 
 fn model(args: &ModelArgs) -> Item {

@@ -1,0 +1,373 @@
+//! What each kernel is given, made by bindgen from cuda/args.h, which says what it means: `make bindings UPDATE=1`.
+#![allow(missing_docs, non_camel_case_types, non_upper_case_globals)]
+#![allow(clippy::all)]
+
+pub const ROW_GROUPS: _bindgen_ty_1 = 16;
+pub const LINEAR_WARPS: _bindgen_ty_1 = 4;
+pub const LINEAR_ROWS: _bindgen_ty_1 = 8;
+pub const ATTENTION_THREADS: _bindgen_ty_1 = 256;
+pub const ATTENTION_SPAN_MAX: _bindgen_ty_1 = 1024;
+pub const HEAD_DIM_MAX: _bindgen_ty_1 = 256;
+pub const SAMPLE_THREADS: _bindgen_ty_1 = 1024;
+pub const SAMPLE_SCORES_MAX: _bindgen_ty_1 = 4096;
+pub const CONV_TAPS_MAX: _bindgen_ty_1 = 7;
+pub const CONV_PAST_MAX: _bindgen_ty_1 = 54;
+pub const CONV_CHAIN: _bindgen_ty_1 = 1024;
+pub const CONV_WIDE_COLUMNS: _bindgen_ty_1 = 64;
+pub const CONV_WIDE_OUTPUTS: _bindgen_ty_1 = 32;
+pub const CONV_NARROW_COLUMNS: _bindgen_ty_1 = 8;
+pub const CONV_NARROW_OUTPUTS: _bindgen_ty_1 = 64;
+pub const KEEP_COLUMNS_MAX: _bindgen_ty_1 = 128;
+pub type _bindgen_ty_1 = ::std::os::raw::c_uint;
+pub const STORED_BF16: _bindgen_ty_2 = 0;
+pub const STORED_F16: _bindgen_ty_2 = 1;
+pub const STORED_F32: _bindgen_ty_2 = 2;
+pub type _bindgen_ty_2 = ::std::os::raw::c_uint;
+#[repr(C)]
+#[derive(Copy, Clone)]
+pub struct RmsNorm {
+    pub x: *const f32,
+    pub weight: *const f32,
+    pub y: *mut f32,
+    pub eps: f32,
+    pub width: u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of RmsNorm"][::std::mem::size_of::<RmsNorm>() - 32usize];
+    ["Alignment of RmsNorm"][::std::mem::align_of::<RmsNorm>() - 8usize];
+    ["Offset of field: RmsNorm::x"][::std::mem::offset_of!(RmsNorm, x) - 0usize];
+    ["Offset of field: RmsNorm::weight"][::std::mem::offset_of!(RmsNorm, weight) - 8usize];
+    ["Offset of field: RmsNorm::y"][::std::mem::offset_of!(RmsNorm, y) - 16usize];
+    ["Offset of field: RmsNorm::eps"][::std::mem::offset_of!(RmsNorm, eps) - 24usize];
+    ["Offset of field: RmsNorm::width"][::std::mem::offset_of!(RmsNorm, width) - 28usize];
+};
+#[repr(C)]
+#[derive(Copy, Clone)]
+pub struct LayerNorm {
+    pub x: *mut f32,
+    pub weight: *const f32,
+    pub bias: *const f32,
+    pub eps: f32,
+    pub width: u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of LayerNorm"][::std::mem::size_of::<LayerNorm>() - 32usize];
+    ["Alignment of LayerNorm"][::std::mem::align_of::<LayerNorm>() - 8usize];
+    ["Offset of field: LayerNorm::x"][::std::mem::offset_of!(LayerNorm, x) - 0usize];
+    ["Offset of field: LayerNorm::weight"][::std::mem::offset_of!(LayerNorm, weight) - 8usize];
+    ["Offset of field: LayerNorm::bias"][::std::mem::offset_of!(LayerNorm, bias) - 16usize];
+    ["Offset of field: LayerNorm::eps"][::std::mem::offset_of!(LayerNorm, eps) - 24usize];
+    ["Offset of field: LayerNorm::width"][::std::mem::offset_of!(LayerNorm, width) - 28usize];
+};
+#[repr(C)]
+#[derive(Copy, Clone)]
+pub struct Add {
+    pub x: *mut f32,
+    pub scale: *const f32,
+    pub y: *const f32,
+    pub count: u32,
+    pub width: u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of Add"][::std::mem::size_of::<Add>() - 32usize];
+    ["Alignment of Add"][::std::mem::align_of::<Add>() - 8usize];
+    ["Offset of field: Add::x"][::std::mem::offset_of!(Add, x) - 0usize];
+    ["Offset of field: Add::scale"][::std::mem::offset_of!(Add, scale) - 8usize];
+    ["Offset of field: Add::y"][::std::mem::offset_of!(Add, y) - 16usize];
+    ["Offset of field: Add::count"][::std::mem::offset_of!(Add, count) - 24usize];
+    ["Offset of field: Add::width"][::std::mem::offset_of!(Add, width) - 28usize];
+};
+#[repr(C)]
+#[derive(Copy, Clone)]
+pub struct Linear {
+    pub weight: *const ::std::os::raw::c_void,
+    pub bias: *const f32,
+    pub x: *const f32,
+    pub y: *mut f32,
+    pub inputs: u32,
+    pub outputs: u32,
+    pub rows: u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of Linear"][::std::mem::size_of::<Linear>() - 48usize];
+    ["Alignment of Linear"][::std::mem::align_of::<Linear>() - 8usize];
+    ["Offset of field: Linear::weight"][::std::mem::offset_of!(Linear, weight) - 0usize];
+    ["Offset of field: Linear::bias"][::std::mem::offset_of!(Linear, bias) - 8usize];
+    ["Offset of field: Linear::x"][::std::mem::offset_of!(Linear, x) - 16usize];
+    ["Offset of field: Linear::y"][::std::mem::offset_of!(Linear, y) - 24usize];
+    ["Offset of field: Linear::inputs"][::std::mem::offset_of!(Linear, inputs) - 32usize];
+    ["Offset of field: Linear::outputs"][::std::mem::offset_of!(Linear, outputs) - 36usize];
+    ["Offset of field: Linear::rows"][::std::mem::offset_of!(Linear, rows) - 40usize];
+};
+#[repr(C)]
+#[derive(Copy, Clone)]
+pub struct Activate {
+    pub x: *mut f32,
+    pub y: *const f32,
+    pub count: u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of Activate"][::std::mem::size_of::<Activate>() - 24usize];
+    ["Alignment of Activate"][::std::mem::align_of::<Activate>() - 8usize];
+    ["Offset of field: Activate::x"][::std::mem::offset_of!(Activate, x) - 0usize];
+    ["Offset of field: Activate::y"][::std::mem::offset_of!(Activate, y) - 8usize];
+    ["Offset of field: Activate::count"][::std::mem::offset_of!(Activate, count) - 16usize];
+};
+#[repr(C)]
+#[derive(Copy, Clone)]
+pub struct Append {
+    pub q: *mut f32,
+    pub k: *const f32,
+    pub v: *const f32,
+    pub q_norm: *const f32,
+    pub k_norm: *const f32,
+    pub turns: *const f32,
+    pub position: *const u32,
+    pub keys: *mut f32,
+    pub values: *mut f32,
+    pub eps: f32,
+    pub rows: u32,
+    pub heads: u32,
+    pub kv_heads: u32,
+    pub head_dim: u32,
+    pub capacity: u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of Append"][::std::mem::size_of::<Append>() - 96usize];
+    ["Alignment of Append"][::std::mem::align_of::<Append>() - 8usize];
+    ["Offset of field: Append::q"][::std::mem::offset_of!(Append, q) - 0usize];
+    ["Offset of field: Append::k"][::std::mem::offset_of!(Append, k) - 8usize];
+    ["Offset of field: Append::v"][::std::mem::offset_of!(Append, v) - 16usize];
+    ["Offset of field: Append::q_norm"][::std::mem::offset_of!(Append, q_norm) - 24usize];
+    ["Offset of field: Append::k_norm"][::std::mem::offset_of!(Append, k_norm) - 32usize];
+    ["Offset of field: Append::turns"][::std::mem::offset_of!(Append, turns) - 40usize];
+    ["Offset of field: Append::position"][::std::mem::offset_of!(Append, position) - 48usize];
+    ["Offset of field: Append::keys"][::std::mem::offset_of!(Append, keys) - 56usize];
+    ["Offset of field: Append::values"][::std::mem::offset_of!(Append, values) - 64usize];
+    ["Offset of field: Append::eps"][::std::mem::offset_of!(Append, eps) - 72usize];
+    ["Offset of field: Append::rows"][::std::mem::offset_of!(Append, rows) - 76usize];
+    ["Offset of field: Append::heads"][::std::mem::offset_of!(Append, heads) - 80usize];
+    ["Offset of field: Append::kv_heads"][::std::mem::offset_of!(Append, kv_heads) - 84usize];
+    ["Offset of field: Append::head_dim"][::std::mem::offset_of!(Append, head_dim) - 88usize];
+    ["Offset of field: Append::capacity"][::std::mem::offset_of!(Append, capacity) - 92usize];
+};
+#[repr(C)]
+#[derive(Copy, Clone)]
+pub struct Attention {
+    pub q: *const f32,
+    pub keys: *const f32,
+    pub values: *const f32,
+    pub position: *const u32,
+    pub y: *mut f32,
+    pub parts: *mut f32,
+    pub heads: u32,
+    pub kv_heads: u32,
+    pub head_dim: u32,
+    pub window: u32,
+    pub capacity: u32,
+    pub span: u32,
+    pub spans: u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of Attention"][::std::mem::size_of::<Attention>() - 80usize];
+    ["Alignment of Attention"][::std::mem::align_of::<Attention>() - 8usize];
+    ["Offset of field: Attention::q"][::std::mem::offset_of!(Attention, q) - 0usize];
+    ["Offset of field: Attention::keys"][::std::mem::offset_of!(Attention, keys) - 8usize];
+    ["Offset of field: Attention::values"][::std::mem::offset_of!(Attention, values) - 16usize];
+    ["Offset of field: Attention::position"][::std::mem::offset_of!(Attention, position) - 24usize];
+    ["Offset of field: Attention::y"][::std::mem::offset_of!(Attention, y) - 32usize];
+    ["Offset of field: Attention::parts"][::std::mem::offset_of!(Attention, parts) - 40usize];
+    ["Offset of field: Attention::heads"][::std::mem::offset_of!(Attention, heads) - 48usize];
+    ["Offset of field: Attention::kv_heads"][::std::mem::offset_of!(Attention, kv_heads) - 52usize];
+    ["Offset of field: Attention::head_dim"][::std::mem::offset_of!(Attention, head_dim) - 56usize];
+    ["Offset of field: Attention::window"][::std::mem::offset_of!(Attention, window) - 60usize];
+    ["Offset of field: Attention::capacity"][::std::mem::offset_of!(Attention, capacity) - 64usize];
+    ["Offset of field: Attention::span"][::std::mem::offset_of!(Attention, span) - 68usize];
+    ["Offset of field: Attention::spans"][::std::mem::offset_of!(Attention, spans) - 72usize];
+};
+#[repr(C)]
+#[derive(Copy, Clone)]
+pub struct Embed {
+    pub tables: [*const ::std::os::raw::c_void; 16usize],
+    pub stored: [u32; 16usize],
+    pub codes: *const u32,
+    pub vector: *const f32,
+    pub y: *mut f32,
+    pub groups: u32,
+    pub width: u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of Embed"][::std::mem::size_of::<Embed>() - 224usize];
+    ["Alignment of Embed"][::std::mem::align_of::<Embed>() - 8usize];
+    ["Offset of field: Embed::tables"][::std::mem::offset_of!(Embed, tables) - 0usize];
+    ["Offset of field: Embed::stored"][::std::mem::offset_of!(Embed, stored) - 128usize];
+    ["Offset of field: Embed::codes"][::std::mem::offset_of!(Embed, codes) - 192usize];
+    ["Offset of field: Embed::vector"][::std::mem::offset_of!(Embed, vector) - 200usize];
+    ["Offset of field: Embed::y"][::std::mem::offset_of!(Embed, y) - 208usize];
+    ["Offset of field: Embed::groups"][::std::mem::offset_of!(Embed, groups) - 216usize];
+    ["Offset of field: Embed::width"][::std::mem::offset_of!(Embed, width) - 220usize];
+};
+#[repr(C)]
+#[derive(Copy, Clone)]
+pub struct Sample {
+    pub scores: *const f32,
+    pub seen: *mut u8,
+    pub frame: *const u32,
+    pub uniform: *const f64,
+    pub chosen: *mut u32,
+    pub seed: u64,
+    pub repetition_penalty: f32,
+    pub temperature: f32,
+    pub top_p: f32,
+    pub top_k: u32,
+    pub do_sample: u32,
+    pub count: u32,
+    pub group: u32,
+    pub suppressed_from: u32,
+    pub eos: u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of Sample"][::std::mem::size_of::<Sample>() - 88usize];
+    ["Alignment of Sample"][::std::mem::align_of::<Sample>() - 8usize];
+    ["Offset of field: Sample::scores"][::std::mem::offset_of!(Sample, scores) - 0usize];
+    ["Offset of field: Sample::seen"][::std::mem::offset_of!(Sample, seen) - 8usize];
+    ["Offset of field: Sample::frame"][::std::mem::offset_of!(Sample, frame) - 16usize];
+    ["Offset of field: Sample::uniform"][::std::mem::offset_of!(Sample, uniform) - 24usize];
+    ["Offset of field: Sample::chosen"][::std::mem::offset_of!(Sample, chosen) - 32usize];
+    ["Offset of field: Sample::seed"][::std::mem::offset_of!(Sample, seed) - 40usize];
+    ["Offset of field: Sample::repetition_penalty"][::std::mem::offset_of!(Sample, repetition_penalty) - 48usize];
+    ["Offset of field: Sample::temperature"][::std::mem::offset_of!(Sample, temperature) - 52usize];
+    ["Offset of field: Sample::top_p"][::std::mem::offset_of!(Sample, top_p) - 56usize];
+    ["Offset of field: Sample::top_k"][::std::mem::offset_of!(Sample, top_k) - 60usize];
+    ["Offset of field: Sample::do_sample"][::std::mem::offset_of!(Sample, do_sample) - 64usize];
+    ["Offset of field: Sample::count"][::std::mem::offset_of!(Sample, count) - 68usize];
+    ["Offset of field: Sample::group"][::std::mem::offset_of!(Sample, group) - 72usize];
+    ["Offset of field: Sample::suppressed_from"][::std::mem::offset_of!(Sample, suppressed_from) - 76usize];
+    ["Offset of field: Sample::eos"][::std::mem::offset_of!(Sample, eos) - 80usize];
+};
+#[repr(C)]
+#[derive(Copy, Clone)]
+pub struct Rvq {
+    pub sums: [*const ::std::os::raw::c_void; 16usize],
+    pub usages: [*const f32; 16usize],
+    pub stored: [u32; 16usize],
+    pub codes: *const u32,
+    pub first: *mut f32,
+    pub rest: *mut f32,
+    pub width: u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of Rvq"][::std::mem::size_of::<Rvq>() - 352usize];
+    ["Alignment of Rvq"][::std::mem::align_of::<Rvq>() - 8usize];
+    ["Offset of field: Rvq::sums"][::std::mem::offset_of!(Rvq, sums) - 0usize];
+    ["Offset of field: Rvq::usages"][::std::mem::offset_of!(Rvq, usages) - 128usize];
+    ["Offset of field: Rvq::stored"][::std::mem::offset_of!(Rvq, stored) - 256usize];
+    ["Offset of field: Rvq::codes"][::std::mem::offset_of!(Rvq, codes) - 320usize];
+    ["Offset of field: Rvq::first"][::std::mem::offset_of!(Rvq, first) - 328usize];
+    ["Offset of field: Rvq::rest"][::std::mem::offset_of!(Rvq, rest) - 336usize];
+    ["Offset of field: Rvq::width"][::std::mem::offset_of!(Rvq, width) - 344usize];
+};
+#[repr(C)]
+#[derive(Copy, Clone)]
+pub struct Conv {
+    pub weight: *const f32,
+    pub bias: *const f32,
+    pub tail: *const f32,
+    pub x: *const f32,
+    pub y: *mut f32,
+    pub parts: *mut f32,
+    pub inputs: u32,
+    pub outputs: u32,
+    pub taps: u32,
+    pub dilation: u32,
+    pub rate: u32,
+    pub past: u32,
+    pub len: u32,
+    pub chain: u32,
+    pub chains: u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of Conv"][::std::mem::size_of::<Conv>() - 88usize];
+    ["Alignment of Conv"][::std::mem::align_of::<Conv>() - 8usize];
+    ["Offset of field: Conv::weight"][::std::mem::offset_of!(Conv, weight) - 0usize];
+    ["Offset of field: Conv::bias"][::std::mem::offset_of!(Conv, bias) - 8usize];
+    ["Offset of field: Conv::tail"][::std::mem::offset_of!(Conv, tail) - 16usize];
+    ["Offset of field: Conv::x"][::std::mem::offset_of!(Conv, x) - 24usize];
+    ["Offset of field: Conv::y"][::std::mem::offset_of!(Conv, y) - 32usize];
+    ["Offset of field: Conv::parts"][::std::mem::offset_of!(Conv, parts) - 40usize];
+    ["Offset of field: Conv::inputs"][::std::mem::offset_of!(Conv, inputs) - 48usize];
+    ["Offset of field: Conv::outputs"][::std::mem::offset_of!(Conv, outputs) - 52usize];
+    ["Offset of field: Conv::taps"][::std::mem::offset_of!(Conv, taps) - 56usize];
+    ["Offset of field: Conv::dilation"][::std::mem::offset_of!(Conv, dilation) - 60usize];
+    ["Offset of field: Conv::rate"][::std::mem::offset_of!(Conv, rate) - 64usize];
+    ["Offset of field: Conv::past"][::std::mem::offset_of!(Conv, past) - 68usize];
+    ["Offset of field: Conv::len"][::std::mem::offset_of!(Conv, len) - 72usize];
+    ["Offset of field: Conv::chain"][::std::mem::offset_of!(Conv, chain) - 76usize];
+    ["Offset of field: Conv::chains"][::std::mem::offset_of!(Conv, chains) - 80usize];
+};
+#[repr(C)]
+#[derive(Copy, Clone)]
+pub struct Keep {
+    pub tail: *mut f32,
+    pub x: *const f32,
+    pub past: u32,
+    pub len: u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of Keep"][::std::mem::size_of::<Keep>() - 24usize];
+    ["Alignment of Keep"][::std::mem::align_of::<Keep>() - 8usize];
+    ["Offset of field: Keep::tail"][::std::mem::offset_of!(Keep, tail) - 0usize];
+    ["Offset of field: Keep::x"][::std::mem::offset_of!(Keep, x) - 8usize];
+    ["Offset of field: Keep::past"][::std::mem::offset_of!(Keep, past) - 16usize];
+    ["Offset of field: Keep::len"][::std::mem::offset_of!(Keep, len) - 20usize];
+};
+#[repr(C)]
+#[derive(Copy, Clone)]
+pub struct Transpose {
+    pub x: *const f32,
+    pub y: *mut f32,
+    pub rows: u32,
+    pub columns: u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of Transpose"][::std::mem::size_of::<Transpose>() - 24usize];
+    ["Alignment of Transpose"][::std::mem::align_of::<Transpose>() - 8usize];
+    ["Offset of field: Transpose::x"][::std::mem::offset_of!(Transpose, x) - 0usize];
+    ["Offset of field: Transpose::y"][::std::mem::offset_of!(Transpose, y) - 8usize];
+    ["Offset of field: Transpose::rows"][::std::mem::offset_of!(Transpose, rows) - 16usize];
+    ["Offset of field: Transpose::columns"][::std::mem::offset_of!(Transpose, columns) - 20usize];
+};
+#[repr(C)]
+#[derive(Copy, Clone)]
+pub struct Snake {
+    pub x: *const f32,
+    pub alpha: *const f32,
+    pub inv_beta: *const f32,
+    pub y: *mut f32,
+    pub count: u32,
+    pub len: u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of Snake"][::std::mem::size_of::<Snake>() - 40usize];
+    ["Alignment of Snake"][::std::mem::align_of::<Snake>() - 8usize];
+    ["Offset of field: Snake::x"][::std::mem::offset_of!(Snake, x) - 0usize];
+    ["Offset of field: Snake::alpha"][::std::mem::offset_of!(Snake, alpha) - 8usize];
+    ["Offset of field: Snake::inv_beta"][::std::mem::offset_of!(Snake, inv_beta) - 16usize];
+    ["Offset of field: Snake::y"][::std::mem::offset_of!(Snake, y) - 24usize];
+    ["Offset of field: Snake::count"][::std::mem::offset_of!(Snake, count) - 32usize];
+    ["Offset of field: Snake::len"][::std::mem::offset_of!(Snake, len) - 36usize];
+};

@@ -1,0 +1,64 @@
+//! Memory of this process that kernels write into directly: where finished frames and samples land.
+
+use super::buffer::Block;
+use super::{Buffer, Context, Number, Span, ask, sys};
+use crate::error::Result;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+
+/// Pinned memory of this process, mapped for the device. Kernels may write while it is read, so reads are volatile and
+/// copy; what they hold is whole only once the writer said so: by an event, or by a counter that it stored last.
+pub(crate) struct Pinned<T> {
+    buffer: Buffer,
+    host: *mut T,
+    len: usize,
+    number: PhantomData<T>,
+}
+
+// SAFETY: memory that it owns; all access is volatile or atomic.
+unsafe impl<T: Send> Send for Pinned<T> {}
+// SAFETY: as above.
+unsafe impl<T: Sync> Sync for Pinned<T> {}
+
+impl<T: Number> Pinned<T> {
+    /// Zeroed.
+    pub fn new(context: &Arc<Context>, len: usize) -> Result<Pinned<T>> {
+        let driver = context.enter()?;
+        let bytes = (len * size_of::<T>()).max(1);
+        let (mut host, mut address) = (std::ptr::null_mut(), 0);
+        let flags = sys::CU_MEMHOSTALLOC_PORTABLE | sys::CU_MEMHOSTALLOC_DEVICEMAP;
+        // SAFETY: writes one address.
+        unsafe { ask!(driver, cuMemHostAlloc(&mut host, bytes, flags)) }?;
+        // SAFETY: that memory is ours and that long.
+        unsafe { host.cast::<u8>().write_bytes(0, bytes) };
+        let mut block = Block { context: context.clone(), address: 0, bytes, host: Some(host) };
+        // SAFETY: writes one address, for memory that was mapped.
+        unsafe { ask!(driver, cuMemHostGetDevicePointer_v2(&mut address, host, 0)) }?;
+        block.address = address;
+        Ok(Pinned { buffer: Buffer::of(block), host: host.cast(), len, number: PhantomData })
+    }
+
+    /// As kernels see it.
+    pub fn span(&self) -> Span<T> {
+        self.buffer.span(0, self.len)
+    }
+
+    /// Copies out what stands from `start` on. Panics where it ends before.
+    pub fn read(&self, start: usize, into: &mut [T]) {
+        assert!(start <= self.len && into.len() <= self.len - start, "{} at {start} of {}", into.len(), self.len);
+        for (i, to) in into.iter_mut().enumerate() {
+            // SAFETY: within the block; volatile, because the device may be writing, and then any number may come.
+            *to = unsafe { self.host.add(start + i).read_volatile() };
+        }
+    }
+}
+
+impl Pinned<u32> {
+    /// A number that the device stores and this process waits for. Panics where there is none.
+    pub fn counter(&self, index: usize) -> &AtomicU32 {
+        assert!(index < self.len, "{index} of {}", self.len);
+        // SAFETY: within the block, aligned as the allocation is, and on this side touched by atomics and volatile reads alone.
+        unsafe { AtomicU32::from_ptr(self.host.add(index)) }
+    }
+}
