@@ -30,9 +30,20 @@ struct Scripted {
 /// What the backend was given, in short.
 #[derive(Debug, PartialEq)]
 enum Given {
-    Prefill { positions: usize, reference: usize },
-    Step { text: u32 },
-    Decode { frames: usize },
+    Prefill {
+        positions: usize,
+        reference: usize,
+    },
+    Step {
+        text: u32,
+    },
+    /// A step that must not be the last.
+    Pad {
+        text: u32,
+    },
+    Decode {
+        frames: usize,
+    },
     Release,
 }
 
@@ -49,7 +60,8 @@ impl Backend for Scripted {
             Work::Prefill { positions, reference, .. } => {
                 Given::Prefill { positions: positions.len(), reference: reference.len() }
             }
-            Work::Step { text, .. } => Given::Step { text },
+            Work::Step { text, may_end: true } => Given::Step { text },
+            Work::Step { text, may_end: false } => Given::Pad { text },
             Work::Decode { frames } => Given::Decode { frames: frames.len() },
         };
         let _ = self.given.send((slot, given)); // the test may be over
@@ -127,6 +139,14 @@ impl Device {
     fn expect_steps(&mut self, slot: SlotId, texts: &[u32]) {
         for &text in texts {
             self.expect(slot, Given::Step { text });
+            self.frame(slot);
+        }
+    }
+
+    #[track_caller]
+    fn expect_pads(&mut self, slot: SlotId, count: usize, text: u32) {
+        for _ in 0..count {
+            self.expect(slot, Given::Pad { text });
             self.frame(slot);
         }
     }
@@ -546,7 +566,7 @@ fn padding_lets_sound_flow_until_the_cap_and_late_text_is_still_spoken() {
     device.frame(0);
     // Three tokens make a cap of seven frames.
     device.expect_steps(0, &texts[..2]);
-    device.expect_steps(0, &[pad; 4]);
+    device.expect_pads(0, 4, pad);
     device.quiet(1);
     let stats = stream.stats();
     assert_eq!((stats.pads, stats.frames, stats.text_tokens), (4, 7, 3));
@@ -570,7 +590,7 @@ fn padding_comes_of_itself_after_its_time() {
     stream.push("one ").unwrap();
     device.expect_prefill(0);
     device.frame(0);
-    device.expect_steps(0, &[pad; 3]);
+    device.expect_pads(0, 3, pad);
 }
 
 // ---- ends ----------------------------------------------------------------------------------------------------
