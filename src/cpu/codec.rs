@@ -12,7 +12,7 @@ use crate::state::{CodecState, Row};
 use crate::weights::{CodecWeights, ConvNext, ResidualUnit};
 
 /// Frames decoded together at most. Bounds the scratch memory of a long call; the result is the same for any.
-const FRAMES_TOGETHER: usize = 8;
+pub(super) const FRAMES_TOGETHER: usize = 8;
 
 /// What one stream's codec remembers.
 #[derive(Clone)]

@@ -2,6 +2,7 @@
 //! frames runs beside the next step. What waits in a lane for different slots is done together; long work comes in
 //! pieces, so that nobody waits for the whole of it and nobody finishes what nobody wants any more.
 
+use super::codec::FRAMES_TOGETHER;
 use super::{CodecSlot, Reference, Slot, Step};
 use crate::backend::{Backend, Did, Done, SlotId, Took, Waker, Work};
 use crate::error::{Error, Result};
@@ -20,8 +21,6 @@ use std::time::{Duration, Instant};
 
 /// Positions of a prompt that run together. Any cutting gives the same bits.
 const POSITIONS_TOGETHER: usize = 32;
-/// Frames of a reference that the codec hears together.
-const FRAMES_TOGETHER: usize = 8;
 
 /// The CPU backend.
 pub struct Lanes {
@@ -209,7 +208,7 @@ fn work<S: Send, W: Send>(
     reference: &Reference,
     run: fn(&Reference, &mut Option<S>, W) -> Option<Result<Did>>,
 ) {
-    let mut states: BTreeMap<SlotId, Option<S>> = BTreeMap::new();
+    let mut states: BTreeMap<SlotId, S> = BTreeMap::new();
     let mut waiting: Vec<Order<W>> = Vec::new();
     loop {
         if waiting.is_empty() {
@@ -227,7 +226,7 @@ fn work<S: Send, W: Send>(
                 later.push(order);
                 continue;
             }
-            let state = states.remove(&order.slot).flatten();
+            let state = states.remove(&order.slot);
             // Work of an utterance that has been released since is not begun.
             if order.work.is_some() && order.turn == turns[order.slot].load(Relaxed) {
                 together.push((order, state));
@@ -245,7 +244,7 @@ fn work<S: Send, W: Send>(
                 }
             });
         });
-        states.extend(together.into_iter().map(|(order, state)| (order.slot, state)));
+        states.extend(together.into_iter().filter_map(|(order, state)| Some((order.slot, state?))));
     }
 }
 

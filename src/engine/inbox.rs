@@ -1,6 +1,6 @@
 //! What callers tell the worker: streams opened, streams with news, the end. Owns the bound on open streams.
 
-use super::sync::{AtomicUsize, Condvar, Mutex, lock, wait};
+use super::sync::{AtomicUsize, Condvar, Mutex, MutexGuard, lock, wait};
 use crate::backend::Waker;
 use crate::error::{Error, Result};
 use std::sync::Arc;
@@ -68,9 +68,7 @@ impl<T> Inbox<T> {
         let id = state.next_id;
         state.next_id += 1;
         state.news.opened.push((id, new));
-        self.arrived.notify_one();
-        drop(state);
-        (self.wake)();
+        self.wake(state);
         Ok(id)
     }
 
@@ -81,15 +79,18 @@ impl<T> Inbox<T> {
         if state.news.noted.last() != Some(&id) {
             state.news.noted.push(id);
         }
-        self.arrived.notify_one();
-        drop(state);
-        (self.wake)();
+        self.wake(state);
     }
 
     /// Ends the engine; the first reason stays.
     pub fn close(&self, why: Error) {
         let mut state = lock(&self.state);
         state.news.closed.get_or_insert(why);
+        self.wake(state);
+    }
+
+    /// Has the worker look, wherever it waits.
+    fn wake(&self, state: MutexGuard<State<T>>) {
         self.arrived.notify_one();
         drop(state);
         (self.wake)();

@@ -1,7 +1,7 @@
 //! What one stream's caller and the worker share: text on its way in, sound and frames on their way out, the end.
 //! Everything stands under one lock that nobody holds for longer than a copy; the caller waits here, the worker never.
 
-use super::stats::Stats;
+use super::stats::{Stats, ms};
 use super::sync::{AtomicUsize, Condvar, Mutex, MutexGuard, lock, wait};
 use crate::error::{Error, Result};
 use crate::frame::{End, Frame, Sample};
@@ -85,7 +85,6 @@ struct State {
     paused_above: Option<usize>,
     /// Since when nobody wants it any more.
     closed: Option<Instant>,
-    ended: Option<Ended>,
     error: Option<Error>,
     stats: Stats,
 }
@@ -94,7 +93,7 @@ impl State {
     /// Notes when the first of what is read could be read.
     fn note_first(&mut self) {
         if let (Some(first_text), None) = (self.first_text, self.stats.first_sound_ms) {
-            self.stats.first_sound_ms = Some(first_text.elapsed().as_secs_f64() * 1e3);
+            self.stats.first_sound_ms = Some(ms(first_text.elapsed()));
         }
     }
 }
@@ -118,7 +117,6 @@ impl Ring {
             read_frames: 0,
             paused_above: None,
             closed: None,
-            ended: None,
             error: None,
             stats,
         };
@@ -130,7 +128,7 @@ impl Ring {
     /// Text for the worker. Once the stream has ended there is nobody to take it.
     pub fn write(&self, text: Text) -> Result<()> {
         let mut state = lock(&self.state);
-        if let Some(Ended { end, .. }) = state.ended {
+        if let Some(Ended { end, .. }) = state.stats.ended {
             return Err(Error::Ended { end });
         }
         state.first_text.get_or_insert_with(Instant::now);
@@ -141,7 +139,7 @@ impl Ring {
         Ok(())
     }
 
-    /// Samples from where the last read stopped. `true` besides: the worker waits for this, and is to be rung.
+    /// Samples from where the last read stopped. `true` besides: the worker waits for this, and is to be told.
     pub fn read<S: Sample>(&self, into: &mut [S], wait: Wait) -> Result<(Read<usize>, bool)> {
         self.check(Output::Samples, into.len())?;
         self.take(wait, |state| {
@@ -217,7 +215,7 @@ impl Ring {
                 }
                 return Ok((Read::Got(got), waits));
             }
-            if let Some(ended) = state.ended {
+            if let Some(ended) = state.stats.ended {
                 return match &state.error {
                     Some(error) => Err(error.clone()),
                     None => Ok((Read::Ended(ended), false)),
@@ -238,11 +236,11 @@ impl Ring {
     }
 
     /// Ends the stream: from here on no read gives anything. A stream that had ended and was read to its end stays as it
-    /// was. The worker is to be rung.
+    /// was. The worker is to be told.
     pub fn cancel(&self) {
         let mut state = lock(&self.state);
         state.closed.get_or_insert_with(Instant::now);
-        if state.ended.is_some() && state.chunks.is_empty() && state.frames.is_empty() {
+        if state.stats.ended.is_some() && state.chunks.is_empty() && state.frames.is_empty() {
             return;
         }
         state.text.clear();
@@ -301,18 +299,17 @@ impl Ring {
     /// Ends the stream behind what was put; the first end stays. An error is what reads give then.
     pub fn finish(&self, end: End, error: Option<Error>) {
         let mut state = lock(&self.state);
-        if state.ended.is_none() {
+        if state.stats.ended.is_none() {
             self.end(&mut state, end, error);
         }
     }
 
     fn end(&self, state: &mut State, end: End, error: Option<Error>) {
         let ended = Ended { end, frame: state.stats.frames };
-        if state.ended.replace(ended).is_none() {
+        if state.stats.ended.replace(ended).is_none() {
             // Under the lock: who has seen the end can open another stream in its place.
             self.open.fetch_sub(1, SeqCst);
         }
-        state.stats.ended = Some(ended);
         state.error = error;
         self.news.notify_all();
     }
@@ -320,7 +317,7 @@ impl Ring {
     /// Notes that the slot is free.
     pub fn released(&self) {
         let mut state = lock(&self.state);
-        state.stats.cancel_ms = state.closed.map(|since| since.elapsed().as_secs_f64() * 1e3);
+        state.stats.cancel_ms = state.closed.map(|since| ms(since.elapsed()));
     }
 
     pub fn note(&self, change: impl FnOnce(&mut Stats)) {

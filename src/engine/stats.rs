@@ -2,6 +2,7 @@
 
 use super::ring::Ended;
 use crate::request::Layout;
+use std::time::Duration;
 
 /// One stream so far.
 #[derive(Clone, Debug)]
@@ -64,6 +65,11 @@ impl Stats {
     pub fn conformant(&self) -> bool {
         self.pads == 0
     }
+}
+
+/// A time as `Stats` has it.
+pub(super) fn ms(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
 }
 
 /// The smallest of `values` that at least the share `p` of them does not exceed; `None` of none.

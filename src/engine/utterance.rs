@@ -3,6 +3,7 @@
 
 use super::resample::Resampler;
 use super::ring::{Chunk, Ring, Text};
+use super::stats::ms;
 use crate::backend::{Did, SlotId, Took, Work};
 use crate::error::{Error, Result};
 use crate::frame::{DEGENERATE_FRAMES, End, FRAME_TIME, Frame};
@@ -280,8 +281,4 @@ impl Utterance {
         self.new.ring.finish(if tail.is_ok() { end } else { End::Failed }, tail.err());
         true
     }
-}
-
-fn ms(time: Duration) -> f64 {
-    time.as_secs_f64() * 1e3
 }

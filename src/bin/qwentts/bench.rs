@@ -8,7 +8,7 @@ use qwentts::cpu::Reference;
 use qwentts::engine::{AudioReader, Engine, Read, Stats, Wait, percentile};
 use qwentts::error::Result;
 use qwentts::frame::{FRAME_TIME, GROUPS, SAMPLE_RATE};
-use qwentts::request::{Layout, Output, Randomness, Request, Voice};
+use qwentts::request::{Layout, Output, Randomness, Request};
 use qwentts::speech::{Speech, Text};
 use serde::Serialize;
 use std::sync::Arc;
@@ -154,11 +154,7 @@ impl Bench {
     pub fn run(self) -> Result<Outcome> {
         let engine = self.device.engine()?;
         let model = engine.model().clone();
-        let voice = match (&self.voice, model.voices().next()) {
-            (Some(name), _) => Voice::Preset(name.clone()),
-            (None, Some(first)) => Voice::Preset(first.to_owned()),
-            (None, None) => Voice::Unset,
-        };
+        let voice = crate::voice(self.voice.as_deref(), &model);
         let mut request = Request { voice, randomness: Randomness::Seed(1), ..Default::default() };
         // As speech is used: drawn, whatever the checkpoint's own setting.
         request.sampling.draws(true);

@@ -19,10 +19,12 @@ mod trace;
 mod voices;
 
 use clap::{Args, Parser, Subcommand};
+use qwentts::config::ModelKind;
 use qwentts::cpu::Reference;
 use qwentts::engine::{Engine, EngineOptions};
 use qwentts::error::{Error, Result};
 use qwentts::model::Model;
+use qwentts::request::Voice;
 use qwentts::source::ModelSource;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -129,6 +131,12 @@ impl DeviceArgs {
     fn engine(&self) -> Result<Engine> {
         Engine::with_model(self.model()?, &EngineOptions { threads: self.threads, ..Default::default() })
     }
+}
+
+/// The voice that is named, else the first preset of a model that speaks in presets.
+fn voice(named: Option<&str>, model: &Model) -> Voice {
+    let first = model.voices().next().filter(|_| model.config.kind == ModelKind::CustomVoice);
+    named.or(first).map_or(Voice::Unset, |name| Voice::Preset(name.to_owned()))
 }
 
 /// A word on the command line that cannot be used.

@@ -5,12 +5,11 @@ use crate::play::Player;
 use crate::{DeviceArgs, Outcome, bad};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
-use qwentts::config::ModelKind;
 use qwentts::engine::{TextWriter, percentile};
 use qwentts::error::{Error, Result};
 use qwentts::frame::{End, SAMPLE_RATE};
 use qwentts::model::Model;
-use qwentts::request::{Layout, Randomness, Request, SamplingOptions, Voice};
+use qwentts::request::{Layout, Randomness, Request, SamplingOptions};
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Instant;
@@ -173,11 +172,6 @@ impl Say {
     }
 
     fn request(&self, model: &Model, layout: Option<Layout>, seed: u64) -> Result<Request> {
-        let voice = match (&self.voice, model.config.kind) {
-            (Some(name), _) => Voice::Preset(name.clone()),
-            (None, ModelKind::CustomVoice) => model.voices().next().map_or(Voice::Unset, |v| Voice::Preset(v.into())),
-            (None, _) => Voice::Unset,
-        };
         if self.instruct.is_some() && !model.config.takes_instruct() {
             files::note("note: preset voices of this model take no instruction; --instruct has no effect");
         }
@@ -197,7 +191,7 @@ impl Say {
             files::note("note: the best score is taken always; --temperature, --top-k and --top-p count with --sample");
         }
         Ok(Request {
-            voice,
+            voice: crate::voice(self.voice.as_deref(), model),
             language: self.language.clone(),
             layout,
             instruct: self.instruct.clone(),
