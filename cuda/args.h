@@ -13,10 +13,13 @@ enum {
     LINEAR_WARPS = 4,         /* of a block: each has its own outputs */
     LINEAR_ROWS = 8,          /* rows of x that one pass over the weight serves */
     ATTENTION_THREADS = 256,  /* of a block */
-    ATTENTION_SPAN_MAX = 1024, /* positions whose scores a block holds */
+    ATTENTION_SPAN_MAX = 2048, /* positions whose scores a block holds */
+    ATTENTION_SPAN_MIN = 64,   /* fewer are not shared out */
     HEAD_DIM_MAX = 256,
     SAMPLE_THREADS = 1024,
     SAMPLE_SCORES_MAX = 4096, /* a power of two: it is sorted */
+    NO_CODE = 0x7fffffff,
+    KV_PAGES_MAX = 512,
     CONV_TAPS_MAX = 7,
     CONV_PAST_MAX = 54,    /* 6 taps before the newest, 9 columns apart */
     CONV_CHAIN = 1024,     /* multiply-adds of a chain, about */
@@ -61,61 +64,74 @@ struct Add {
 
 /* ---- linear.cu ---- */
 
-/* y[t] = weight x[t] (+ bias). The kernel's name says how weight is stored. */
+/* What becomes of a row's sums s = weight x (+ bias). */
+enum {
+    FINISH_STORE = 0, /* y = s */
+    FINISH_ADD = 1,   /* y += s, or y += scale s */
+    FINISH_GATE = 2,  /* outputs in pairs (gate, up): y = silu(gate) up, half as wide */
+    FINISH_SILU = 3,  /* y = silu(s) */
+    FINISH_GELU = 4,  /* y = GELU(s), exact */
+};
+
+/* Weight times each row of x. The kernel's name says how weight is stored. */
 struct Linear {
     const void *weight; /* [outputs][inputs], at a multiple of 16 bytes */
     const float *bias;  /* [outputs], or null */
+    const float *norm;  /* [inputs]: each row of x first over the root of its mean square, times this; or null */
+    const float *scale; /* [outputs], or null; FINISH_ADD alone */
     const float *x;     /* [rows][inputs], at a multiple of 16 bytes */
-    float *y;           /* [rows][outputs] */
+    float *y;           /* [rows][outputs], as `finish` says */
+    float eps;          /* of the norm */
     uint32_t inputs;
     uint32_t outputs;
     uint32_t rows;
-};
-
-/* x = f(x), or f(x) * y. */
-struct Activate {
-    float *x;       /* [count] */
-    const float *y; /* [count]; silu_mul alone */
-    uint32_t count;
+    uint32_t finish;
 };
 
 /* ---- attention.cu ---- */
 
+/* How keys and values are stored is in the kernel's name. */
+
+/* Where the keys and values of one layer lie, [positions][kv_heads * head_dim]: in pages of `capacity` positions, so that they
+ * grow with the speech, or in one run of `capacity`, where position p lies at p % capacity. */
+struct Store {
+    void *keys;            /* null with pages */
+    void *values;
+    const uint64_t *pages; /* the address of each page, or null */
+    uint64_t keys_at;      /* bytes of a page before this layer's keys */
+    uint64_t values_at;
+    uint32_t capacity;
+};
+
 /* Norms and turns each head of q and k, and appends k and v to the positions so far. */
 struct Append {
-    float *q;                 /* [rows][heads * head_dim], in place */
-    const float *k;           /* [rows][kv_heads * head_dim] */
-    const float *v;           /* [rows][kv_heads * head_dim] */
+    float *qkv;               /* [rows][(heads + 2 * kv_heads) * head_dim]; q stays, normed and turned */
     const float *q_norm;      /* [head_dim], or null: no norm */
     const float *k_norm;      /* [head_dim], or null */
     const float *turns;       /* [positions][head_dim / 2] of (sin, cos) */
     const uint32_t *position; /* of the first row */
-    float *keys;              /* [capacity][kv_heads * head_dim]; position p at p % capacity */
-    float *values;
+    struct Store store;
     float eps;
     uint32_t rows;
     uint32_t heads;
     uint32_t kv_heads;
     uint32_t head_dim;
-    uint32_t capacity;
 };
 
-/* Causal attention of the newest rows. A block sees `span` positions of one query head; where one block does not see all,
- * it leaves its part, and attention_join adds the parts. */
+/* Causal attention of the newest rows. What a row sees is shared out between `spans` blocks of each query head, by the row's
+ * own position; where there is more than one, each leaves its part, and attention_join adds the parts. */
 struct Attention {
-    const float *q; /* [rows][heads * head_dim] */
-    const float *keys;
-    const float *values;
+    const float *qkv; /* as append leaves it */
     const uint32_t *position; /* of the first row */
+    struct Store store;
     float *y;                 /* [rows][heads * head_dim] */
     float *parts;             /* [rows][heads][spans][head_dim + 2], or null: one span */
     uint32_t heads;
     uint32_t kv_heads;
     uint32_t head_dim;
-    uint32_t window;   /* positions that a query sees, itself included; 0: all */
-    uint32_t capacity; /* of keys and values, in positions */
-    uint32_t span;
+    uint32_t window; /* positions that a query sees, itself included; 0: all */
     uint32_t spans;
+    uint32_t behind; /* positions of this prompt before the first row */
 };
 
 /* ---- embed.cu ---- */
@@ -124,32 +140,79 @@ struct Attention {
 struct Embed {
     const void *tables[ROW_GROUPS]; /* [...][width] each */
     uint32_t stored[ROW_GROUPS];
-    const uint32_t *codes; /* [frames][groups]: the row of each table */
+    const uint32_t *codes; /* [frames][groups]: the row of each table, or NO_CODE */
     const float *vector;   /* [frames][width], or null */
     float *y;              /* [frames][width] */
     uint32_t groups;
     uint32_t width;
 };
 
+/* ---- speaker.cu ---- */
+
+/* How a code is chosen. */
+struct Choosing {
+    uint32_t do_sample; /* 0: the best score, the first of equals */
+    uint32_t top_k;     /* 0: no limit */
+    float temperature;
+    float top_p;
+};
+
+/* What one utterance carries from frame to frame: each slot has one, and the frame under way works on a copy of it. */
+struct Speaker {
+    uint64_t pages[KV_PAGES_MAX]; /* of its keys and values, as many as its positions need */
+    uint64_t seed;
+    uint64_t uniforms;      /* the address of given draws, in their order, or 0: drawn by Philox from seed, frame and group */
+    uint32_t position;      /* of the talker's next input */
+    uint32_t frame;         /* frames chosen so far */
+    uint32_t may_end;       /* eos may be chosen */
+    uint32_t fault;         /* 1 + the first group whose scores were not finite */
+    uint32_t draws;         /* how many are given */
+    uint32_t chosen[ROW_GROUPS]; /* of the newest frame */
+    uint32_t codes[ROW_GROUPS];  /* what later groups and the next frame see: the chosen, or the forced */
+    uint32_t forced[ROW_GROUPS]; /* or NO_CODE */
+    struct Choosing talker;
+    struct Choosing predictor;
+    float repetition_penalty;
+    uint8_t seen[SAMPLE_SCORES_MAX]; /* not 0: a code of group 0 that was chosen before */
+};
+
+/* Before a step or a choice: what the host says of it. */
+struct Enter {
+    struct Speaker *speaker;
+    const float *text_from; /* of the host, or null: there is none */
+    float *text_to;         /* [width] */
+    uint32_t width;
+    uint32_t may_end;
+    uint32_t set_codes;          /* not 0: these take the place of the last frame's */
+    uint32_t codes[ROW_GROUPS];
+    uint32_t forced[ROW_GROUPS]; /* or NO_CODE */
+};
+
+/* After a prompt's rows or a frame: counts, and what the host reads. */
+struct Leave {
+    struct Speaker *speaker;
+    uint32_t *report; /* of the host: chosen, then the fault; or null */
+    uint32_t positions;
+    uint32_t frames;
+};
+
+/* A new page at the end of a speaker's list. */
+struct PutPage {
+    struct Speaker *speaker;
+    uint64_t page;
+    uint32_t index;
+};
+
 /* ---- sample.cu ---- */
 
 /* From scores to a code: penalty, suppression, temperature, top-k, top-p, draw. */
 struct Sample {
-    const float *scores;   /* [count] */
-    uint8_t *seen;         /* [count]: not 0 where chosen before, and set by the choice; null: no penalty */
-    const uint32_t *frame; /* the number of this frame: codes chosen so far in group 0 */
-    const double *uniform; /* the draw in [0, 1); null: by Philox from seed, frame and group */
-    uint32_t *chosen;
-    uint64_t seed;
-    float repetition_penalty;
-    float temperature;
-    float top_p;
-    uint32_t top_k;           /* 0: no limit */
-    uint32_t do_sample;       /* 0: the best score, the first of equals */
+    const float *scores; /* [count] */
+    struct Speaker *speaker;
     uint32_t count;
     uint32_t group;
     uint32_t suppressed_from; /* scores from here on are out, but for eos; count: none */
-    uint32_t eos;             /* out as well in the first two frames */
+    uint32_t eos;             /* out as well in the first two frames, and where it may not end */
 };
 
 /* ---- rvq.cu ---- */
@@ -203,6 +266,12 @@ struct Transpose {
 };
 
 /* ---- snake.cu ---- */
+
+/* x into -1 .. 1, in place. */
+struct Clamp {
+    float *x; /* [count] */
+    uint32_t count;
+};
 
 /* y = x + inv_beta * sin(alpha x)^2; y may be x. */
 struct Snake {

@@ -45,6 +45,13 @@ __device__ __forceinline__ float block_max(float x, float *shared) {
 
 __device__ __forceinline__ float widen_bf16(unsigned bits) { return __uint_as_float(bits << 16); }
 
+// As the host's: to the nearest, ties to even.
+__device__ __forceinline__ unsigned short narrow_bf16(float x) {
+    unsigned short bits;
+    asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(bits) : "f"(x));
+    return bits;
+}
+
 // The header for halves costs more to compile than all of this; one instruction serves.
 __device__ __forceinline__ float widen_f16(unsigned short bits) {
     float wide;
@@ -64,7 +71,9 @@ __device__ __forceinline__ uint4 load_once(const void *at) {
 // Each storage type: one number widened, and eight of them as they are loaded and then widened.
 struct Bf16 {
     using Eight = uint4;
+    static constexpr size_t BYTES = 2;
     static __device__ float one(const void *table, size_t i) { return widen_bf16(((const unsigned short *)table)[i]); }
+    static __device__ void put(void *table, size_t i, float x) { ((unsigned short *)table)[i] = narrow_bf16(x); }
     static __device__ Eight load(const void *table, size_t i) { return load_once((const unsigned short *)table + i); }
     static __device__ void widen(const Eight &eight, float (&wide)[8]) {
         const unsigned pairs[4] = {eight.x, eight.y, eight.z, eight.w};
@@ -94,7 +103,9 @@ struct F32 {
     struct Eight {
         uint4 low, high;
     };
+    static constexpr size_t BYTES = 4;
     static __device__ float one(const void *table, size_t i) { return ((const float *)table)[i]; }
+    static __device__ void put(void *table, size_t i, float x) { ((float *)table)[i] = x; }
     static __device__ Eight load(const void *table, size_t i) {
         const float *at = (const float *)table + i;
         return {load_once(at), load_once(at + 4)};

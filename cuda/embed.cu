@@ -8,9 +8,15 @@ extern "C" __global__ void embed(const __grid_constant__ Embed a) {
     const uint32_t column = blockIdx.x * blockDim.x + threadIdx.x, frame = blockIdx.y;
     if (column >= a.width) return;
     const uint32_t *codes = a.codes + (size_t)frame * a.groups;
-    float sum = stored_number(a.tables[0], a.stored[0], (size_t)codes[0] * a.width + column);
-    for (uint32_t g = 1; g < a.groups; g++)
-        sum += stored_number(a.tables[g], a.stored[g], (size_t)codes[g] * a.width + column);
     const size_t at = (size_t)frame * a.width + column;
-    a.y[at] = a.vector ? sum + a.vector[at] : sum;
+    bool any = false;
+    float sum = 0.0f;
+    for (uint32_t g = 0; g < a.groups; g++) {
+        if (codes[g] == NO_CODE) continue;
+        const float row = stored_number(a.tables[g], a.stored[g], (size_t)codes[g] * a.width + column);
+        sum = any ? sum + row : row;
+        any = true;
+    }
+    if (a.vector) sum = any ? sum + a.vector[at] : a.vector[at];
+    a.y[at] = sum;
 }

@@ -1,11 +1,18 @@
-// Matrix times vector for one to a few rows of x, bound by the bytes of the weight; and what stands between two of them.
+// Matrix times vector for one to a few rows of x, bound by the bytes of the weight.
 //
 // A warp has one or two outputs. Its lanes take eight numbers at a time, 16 bytes of bf16, 256 a round, each lane one chain of
 // multiply-adds in order of input; then the lanes are added pairwise. That order depends on `inputs` alone, so a row of x gives
-// the same bits whatever rows are computed beside it and however many outputs a warp has.
-#include "common.cuh"
+// the same bits whatever rows are computed beside it and however many outputs a warp has. With a norm, a warp sums the squares
+// of x beside the products and scales at the end: no kernel before it, and no barrier.
+#include "linear.cuh"
 
 // ---- kernels ----
+
+__device__ __forceinline__ void eight_floats(const float *at, float (&to)[8]) {
+    const float4 low = *(const float4 *)at, high = *(const float4 *)(at + 4);
+    to[0] = low.x, to[1] = low.y, to[2] = low.z, to[3] = low.w;
+    to[4] = high.x, to[5] = high.y, to[6] = high.z, to[7] = high.w;
+}
 
 // T rows of x (those that are not there repeat the last and are not written), R outputs.
 template <class W, int T, int R>
@@ -22,7 +29,16 @@ __device__ __forceinline__ void linear(const Linear &a) {
 #pragma unroll
     for (int t = 0; t < T; t++) x[t] = a.x + (size_t)min(first_row + t, a.rows - 1) * a.inputs;
 
-    float sums[T][R] = {};
+    float sums[T][R] = {}, squares[T] = {};
+    // One number of x into the sums: normed first, but for the row's scale, which all have in common.
+    const auto take = [&](int t, float in, float norm, const float (&w)[R]) {
+        if (a.norm) {
+            squares[t] = fmaf(in, in, squares[t]);
+            in = __fmul_rn(in, norm);
+        }
+#pragma unroll
+        for (int r = 0; r < R; r++) sums[t][r] = fmaf(w[r], in, sums[t][r]);
+    };
     if (a.inputs % 8 == 0) {
         for (uint32_t round = lane * 8; round < a.inputs; round += AHEAD * 256) {
             typename W::Eight eights[AHEAD][R];
@@ -37,71 +53,64 @@ __device__ __forceinline__ void linear(const Linear &a) {
             for (int ahead = 0; ahead < AHEAD; ahead++) {
                 const uint32_t i = round + ahead * 256;
                 if (i >= a.inputs) break;
-                float wide[R][8];
+                float wide[R][8], norm[8];
 #pragma unroll
                 for (int r = 0; r < R; r++) W::widen(eights[ahead][r], wide[r]);
+                if (a.norm) eight_floats(a.norm + i, norm);
 #pragma unroll
                 for (int t = 0; t < T; t++) {
-                    const float4 low = *(const float4 *)(x[t] + i), high = *(const float4 *)(x[t] + i + 4);
-                    const float in[8] = {low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w};
+                    float in[8];
+                    eight_floats(x[t] + i, in);
 #pragma unroll
-                    for (int r = 0; r < R; r++)
+                    for (int n = 0; n < 8; n++) {
+                        float w[R];
 #pragma unroll
-                        for (int n = 0; n < 8; n++) sums[t][r] = fmaf(wide[r][n], in[n], sums[t][r]);
+                        for (int r = 0; r < R; r++) w[r] = wide[r][n];
+                        take(t, in[n], norm[n], w);
+                    }
                 }
             }
         }
     } else {
         // Rows that do not begin at 16 bytes: small models alone have them.
-        for (uint32_t i = lane; i < a.inputs; i += 32)
+        for (uint32_t i = lane; i < a.inputs; i += 32) {
+            float w[R];
 #pragma unroll
-            for (int r = 0; r < R; r++) {
-                const float w = W::one(a.weight, weight[r] + i);
+            for (int r = 0; r < R; r++) w[r] = W::one(a.weight, weight[r] + i);
 #pragma unroll
-                for (int t = 0; t < T; t++) sums[t][r] = fmaf(w, x[t][i], sums[t][r]);
-            }
+            for (int t = 0; t < T; t++) take(t, x[t][i], a.norm ? a.norm[i] : 0.0f, w);
+        }
     }
 
 #pragma unroll
-    for (int t = 0; t < T; t++)
+    for (int t = 0; t < T; t++) {
+        const float scale = a.norm ? 1.0f / sqrtf(warp_sum(squares[t]) / (float)a.inputs + a.eps) : 1.0f;
 #pragma unroll
-        for (int r = 0; r < R; r++) {
-            const float sum = warp_sum(sums[t][r]);
-            if (lane == 0 && first + r < a.outputs && first_row + t < a.rows)
-                a.y[(size_t)(first_row + t) * a.outputs + first + r] = a.bias ? sum + a.bias[first + r] : sum;
+        for (int r = 0; r < R; r++) sums[t][r] = __fmul_rn(scale, warp_sum(sums[t][r]));
+        if (lane != 0 || first_row + t >= a.rows) continue;
+        if (R == 2 && a.finish == FINISH_GATE) {
+            finish_gate(a, first_row + t, first / 2, sums[t][0], sums[t][R - 1]);
+        } else {
+#pragma unroll
+            for (int r = 0; r < R; r++)
+                if (first + r < a.outputs) finish(a, first_row + t, first + r, sums[t][r]);
         }
+    }
 }
-
-__device__ __forceinline__ float silu_of(float x) { return x / (1.0f + expf(-x)); }
 
 // ---- entry points ----
 
-// A name says how the weight is stored and how many rows of x a pass serves. With few rows there is little to share between
-// two outputs, with many one weight's worth of x is read for both.
+// A name says how the weight is stored, how many rows of x a pass serves, and how many outputs a warp has: with one row there
+// is little to share between two outputs, with more one weight's worth of x is read for both; a gate and its up are two.
 #define LINEAR(name, W, T, R) \
     extern "C" __global__ void __launch_bounds__(32 * LINEAR_WARPS) name(const __grid_constant__ Linear a) { linear<W, T, R>(a); }
-#define LINEARS(stored, W)            \
-    LINEAR(linear_##stored##_1, W, 1, 1) \
-    LINEAR(linear_##stored##_2, W, 2, 1) \
-    LINEAR(linear_##stored##_4, W, 4, 2) \
-    LINEAR(linear_##stored##_8, W, 8, 2)
+#define LINEARS(stored, W)                  \
+    LINEAR(linear_##stored##_1_1, W, 1, 1) \
+    LINEAR(linear_##stored##_1_2, W, 1, 2) \
+    LINEAR(linear_##stored##_2_2, W, 2, 2) \
+    LINEAR(linear_##stored##_4_2, W, 4, 2) \
+    LINEAR(linear_##stored##_8_2, W, 8, 2)
 
 LINEARS(bf16, Bf16)
 LINEARS(f16, F16)
 LINEARS(f32, F32)
-
-extern "C" __global__ void silu(const __grid_constant__ Activate a) {
-    const uint32_t i = blockIdx.x * blockDim.x + threadIdx.x;
-    if (i < a.count) a.x[i] = silu_of(a.x[i]);
-}
-
-extern "C" __global__ void silu_mul(const __grid_constant__ Activate a) {
-    const uint32_t i = blockIdx.x * blockDim.x + threadIdx.x;
-    if (i < a.count) a.x[i] = silu_of(a.x[i]) * a.y[i];
-}
-
-// Exact, by the error function.
-extern "C" __global__ void gelu(const __grid_constant__ Activate a) {
-    const uint32_t i = blockIdx.x * blockDim.x + threadIdx.x;
-    if (i < a.count) a.x[i] *= 0.5f * (1.0f + erff(a.x[i] * 0.70710678118654752440f));
-}

@@ -72,40 +72,67 @@ __device__ double sum_so_far(double mine, double *shared) {
     return before + sum;
 }
 
+// The draw of this group in this frame. Of a given list, greedy choices take none.
+__device__ double uniform(const Speaker &speaker, uint32_t group) {
+    if (!speaker.uniforms) return philox_uniform(speaker.seed, speaker.frame, group);
+    const uint32_t first = speaker.talker.do_sample, rest = speaker.predictor.do_sample;
+    const uint32_t before = speaker.frame * (first + (ROW_GROUPS - 1) * rest);
+    // Where there are too few the host refuses the frame.
+    const double *uniforms = (const double *)speaker.uniforms;
+    return uniforms[min(before + (group == 0 ? 0 : first + group - 1), speaker.draws - 1)];
+}
+
+__device__ void choose(Speaker &speaker, uint32_t group, uint32_t code) {
+    const uint32_t forced = speaker.forced[group], fed = forced == NO_CODE ? code : forced;
+    speaker.chosen[group] = code;
+    speaker.codes[group] = fed;
+    if (group == 0) speaker.seen[fed] = 1;
+}
+
 // ---- entry points ----
 
 extern "C" __global__ void __launch_bounds__(SAMPLE_THREADS) sample(const __grid_constant__ Sample a) {
     __shared__ uint64_t entries[SAMPLE_SCORES_MAX];
     __shared__ double shared[32], whole;
     __shared__ uint32_t chosen;
-    const uint32_t thread = threadIdx.x, frame = *a.frame;
+    Speaker &speaker = *a.speaker;
+    const Choosing choosing = a.group == 0 ? speaker.talker : speaker.predictor;
+    const uint32_t thread = threadIdx.x, frame = speaker.frame;
+    const bool may_end = speaker.may_end && frame >= 2;
     uint32_t size = 2;
     while (size < a.count) size *= 2;
 
+    bool finite = true;
     for (uint32_t i = thread; i < size; i += SAMPLE_THREADS) {
         float score = -INFINITY;
-        if (i < a.count && (i < a.suppressed_from || (i == a.eos && frame >= 2))) {
+        if (i < a.count) finite &= isfinite(a.scores[i]);
+        if (i < a.count && (i < a.suppressed_from || (i == a.eos && may_end))) {
             score = a.scores[i];
-            if (a.seen && a.seen[i]) score = score < 0.0f ? score * a.repetition_penalty : score / a.repetition_penalty;
-            if (a.do_sample) score /= a.temperature;
+            if (a.group == 0 && speaker.seen[i])
+                score = score < 0.0f ? score * speaker.repetition_penalty : score / speaker.repetition_penalty;
+            if (choosing.do_sample) score /= choosing.temperature;
             score += 0.0f;  // -0 would sort below 0
         }
         // Of equal scores the best is the first, so a greedy choice sorts indices downwards.
-        entries[i] = sortable(score, a.do_sample ? i : SAMPLE_SCORES_MAX - 1 - i);
+        entries[i] = sortable(score, choosing.do_sample ? i : SAMPLE_SCORES_MAX - 1 - i);
+    }
+    if (!__syncthreads_and(finite)) {
+        // Nothing can be chosen; code 0 is one that every table has.
+        if (thread == 0) {
+            if (!speaker.fault) speaker.fault = 1 + a.group;
+            choose(speaker, a.group, 0);
+        }
+        return;
     }
     sort(entries, size);
-    if (!a.do_sample) {
-        if (thread == 0) {
-            chosen = SAMPLE_SCORES_MAX - 1 - (uint32_t)entries[0];
-            *a.chosen = chosen;
-            if (a.seen) a.seen[chosen] = 1;
-        }
+    if (!choosing.do_sample) {
+        if (thread == 0) choose(speaker, a.group, SAMPLE_SCORES_MAX - 1 - (uint32_t)entries[0]);
         return;
     }
 
     // Top-k: what ties the k-th stays.
     const float best = score_of(entries[0]);
-    const float cut = a.top_k && a.top_k < a.count ? score_of(entries[a.top_k - 1]) : -INFINITY;
+    const float cut = choosing.top_k && choosing.top_k < a.count ? score_of(entries[choosing.top_k - 1]) : -INFINITY;
     float mine[EACH];
     uint32_t index[EACH];
     double sum = 0.0;
@@ -129,7 +156,7 @@ extern "C" __global__ void __launch_bounds__(SAMPLE_THREADS) sample(const __grid
     double before = so_far - sum;
     for (int n = 0; n < EACH; n++) {
         const uint32_t place = thread * EACH + n;
-        const bool stays = place == 0 || a.top_p >= 1.0f || (float)((total - before) / total) > 1.0f - a.top_p;
+        const bool stays = place == 0 || choosing.top_p >= 1.0f || (float)((total - before) / total) > 1.0f - choosing.top_p;
         if (mine[n] > 0.0f && stays) weights[index[n]] = mine[n];
         before += mine[n];
     }
@@ -146,7 +173,7 @@ extern "C" __global__ void __launch_bounds__(SAMPLE_THREADS) sample(const __grid
     if (thread == SAMPLE_THREADS - 1) whole = up_to;
     if (thread == 0) chosen = 0;
     __syncthreads();  // the last thread's sum is the total
-    const double target = (a.uniform ? *a.uniform : philox_uniform(a.seed, frame, a.group)) * whole;
+    const double target = uniform(speaker, a.group) * whole;
     double lower = up_to - sum;
     // The last index that begins at or below the target, of those that have a weight. Sums in different threads may differ
     // in the last bit, so two neighbours may both claim it, or none; the greatest claim that begins below is one choice.
@@ -156,8 +183,5 @@ extern "C" __global__ void __launch_bounds__(SAMPLE_THREADS) sample(const __grid
         lower += mine[n];
     }
     __syncthreads();  // the choice is made
-    if (thread == 0) {
-        *a.chosen = chosen;
-        if (a.seen) a.seen[chosen] = 1;
-    }
+    if (thread == 0) choose(speaker, a.group, chosen);
 }

@@ -30,7 +30,7 @@ extern "C" __global__ void snake(const __grid_constant__ Snake a) {
 }
 
 // x into -1 .. 1; NaN stays NaN, so that it is found.
-extern "C" __global__ void clamp(const __grid_constant__ Activate a) {
+extern "C" __global__ void clamp(const __grid_constant__ Clamp a) {
     const uint32_t i = blockIdx.x * blockDim.x + threadIdx.x;
     if (i >= a.count) return;
     const float x = a.x[i];

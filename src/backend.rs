@@ -1,8 +1,9 @@
-//! The seam between the engine and what computes: work goes in, what was done comes out, slot by slot. Knows prompts,
-//! sampling and frames; no tensor, no thread, no device.
+//! The seams to what computes: the engine's, where work goes in and what was done comes out, slot by slot; and the bare
+//! loop's, a step at a time. Knows prompts, sampling and frames; no tensor, no thread, no device.
 
 use crate::error::{Error, Result};
-use crate::frame::{End, Frame};
+use crate::frame::{End, Frame, GROUPS};
+use crate::model::Model;
 use crate::prompt::Position;
 use crate::request::{Randomness, Sampling};
 use std::sync::Arc;
@@ -53,6 +54,66 @@ pub enum Did {
     Samples { samples: Vec<f32>, took: Duration },
     /// Of any work: the slot is of no use until it is released.
     Failed(Error),
+}
+
+/// The same arithmetic a step at a time, for who looks into it: each call does its work before it returns.
+pub trait Stepwise: Send + Sync {
+    fn model(&self) -> &Arc<Model>;
+    /// Where it runs, in words.
+    fn device(&self) -> String;
+    /// What it holds of a device's memory.
+    #[cfg(feature = "cuda")]
+    fn memory(&self) -> Option<crate::cuda::Memory> {
+        None
+    }
+    fn utterance(&self, sampling: Sampling, randomness: Randomness) -> Result<Box<dyn Utterance>>;
+    /// A codec that has heard nothing yet.
+    fn decoder(&self) -> Result<Box<dyn Decoder>>;
+}
+
+/// One utterance: the talker's and predictor's memory, the draws, and what the last talker step gave.
+pub trait Utterance: Send {
+    /// Runs the prompt, or its next part; after the last it is ready for its first step.
+    fn prefill(&mut self, prompt: &[Position]) -> Result<()>;
+    /// After a talker step with `last`, a finished frame and the next text token (without it: after the prompt): chooses the
+    /// next token and, unless it ends the utterance, the frame's other groups. With `forced`, that frame's codes are taken as
+    /// chosen: each group sees them before it, whatever it would choose itself, and nothing ends. Without `may_end` the talker
+    /// cannot choose to stop.
+    fn step(&mut self, last: Option<(&Frame, u32)>, forced: Option<&Frame>, may_end: bool) -> Result<Step>;
+    /// Keeps embeddings, hiddens and scores of every step from now on.
+    fn record(&mut self);
+    /// What was kept since `record`.
+    fn recording(&self) -> Option<&Recording>;
+}
+
+/// One codec's memory of the frames that it has heard.
+pub trait Decoder: Send {
+    /// The next frames' samples, SAMPLES_PER_FRAME each, in [-1, 1]. Any cutting of the same frames gives the same samples. A
+    /// code that no codebook has, and weights that are not finite, are errors.
+    fn decode(&mut self, frames: &[Frame]) -> Result<Vec<f32>>;
+}
+
+/// What a conformance run keeps of the arithmetic, each `[steps][width]` in order.
+#[derive(Default)]
+pub struct Recording {
+    /// The prompt's vectors, `[positions][talker hidden]`.
+    pub prefill_embeds: Vec<f32>,
+    /// The talker's last position after its norm, `[tokens][talker hidden]`.
+    pub talker_hidden: Vec<f32>,
+    /// Its raw scores, `[tokens][talker_vocab]`.
+    pub talker_logits: Vec<f32>,
+    /// The predictor's raw scores, `[frames][15][codes]`.
+    pub predictor_logits: Vec<f32>,
+}
+
+/// One step of an utterance.
+#[derive(Clone, Copy, Debug)]
+pub enum Step {
+    /// The choices of a frame, and how near each was to another.
+    Frame { chosen: Frame, margins: [f32; GROUPS] },
+    /// There is no frame: the talker chose to stop (Eos), or max_new_tokens are used up (Length), the last of which
+    /// makes no frame, as upstream.
+    Ended(End),
 }
 
 /// Where a frame's time went.

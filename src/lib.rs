@@ -36,6 +36,7 @@ pub mod config;
 pub mod cpu;
 #[cfg(feature = "cuda")]
 pub mod cuda;
+pub mod device;
 pub mod driver;
 pub mod engine;
 pub mod error;
@@ -59,10 +60,11 @@ pub mod fuzzing {
 }
 
 pub use cpu::{CodecSlot, Reference};
+pub use device::Device;
 pub use engine::{Engine, EngineOptions, Stream};
 pub use error::{Error, Result};
 pub use frame::{Frame, GROUPS, SAMPLE_RATE, SAMPLES_PER_FRAME};
 pub use model::Model;
 pub use request::{Randomness, Request, SamplingOptions, Voice};
 pub use source::ModelSource;
-pub use speech::{Speech, Text};
+pub use speech::{Bare, Speech, Text};

@@ -1,7 +1,9 @@
 //! One utterance from text to samples, on the caller's thread: the bare loop around a backend. Text may be given
 //! at once, in pieces, or as ids; frames and samples are pulled.
 
-use crate::cpu::{CodecSlot, Recording, Reference, Slot, Step};
+use crate::backend::{self, Recording, Step, Stepwise, Utterance};
+use crate::cpu::Reference;
+use crate::device::{Device, KvNumbers};
 use crate::error::{Error, Result};
 use crate::frame::{End, Frame, GROUPS};
 use crate::model::Model;
@@ -31,16 +33,80 @@ pub struct Chosen {
     pub margins: [f32; GROUPS],
 }
 
+/// A model on a device, without an engine: each call computes before it returns. Cheap to clone.
+#[derive(Clone)]
+pub struct Bare(Arc<dyn Stepwise>);
+
+impl Bare {
+    /// `threads`: of the CPU; `None` takes one per core. `kv`: of a GPU.
+    pub fn open(model: Arc<Model>, device: Device, threads: Option<usize>, kv: KvNumbers) -> Result<Bare> {
+        match device {
+            Device::Cpu => Ok(Arc::new(Reference::new(model, threads)?).into()),
+            #[cfg(feature = "cuda")]
+            Device::Cuda(index) => Ok(Bare(Arc::new(crate::cuda::stepwise::Gpu::open(&model, index, kv)?))),
+            #[cfg(not(feature = "cuda"))]
+            Device::Cuda(_) => {
+                let _ = kv;
+                Err(device.not_built())
+            }
+        }
+    }
+
+    /// The model that computes.
+    pub fn model(&self) -> &Arc<Model> {
+        self.0.model()
+    }
+
+    /// Where it computes, in words.
+    pub fn device(&self) -> String {
+        self.0.device()
+    }
+
+    /// A codec that has heard nothing yet.
+    pub fn decoder(&self) -> Result<Decoder> {
+        Ok(Decoder(self.0.decoder()?))
+    }
+}
+
+impl From<Arc<Reference>> for Bare {
+    fn from(reference: Arc<Reference>) -> Bare {
+        Bare(Arc::new(reference))
+    }
+}
+
+impl From<&Arc<Reference>> for Bare {
+    fn from(reference: &Arc<Reference>) -> Bare {
+        reference.clone().into()
+    }
+}
+
+impl From<&Bare> for Bare {
+    fn from(bare: &Bare) -> Bare {
+        bare.clone()
+    }
+}
+
+/// A codec that remembers the frames that it has heard.
+pub struct Decoder(Box<dyn backend::Decoder>);
+
+impl Decoder {
+    /// The next frames' samples: SAMPLES_PER_FRAME each, in [-1, 1]. Any cutting of the same frames gives the same
+    /// samples. A code that no codebook has, and weights that are not finite, are errors.
+    pub fn decode(&mut self, frames: &[Frame]) -> Result<Vec<f32>> {
+        self.0.decode(frames)
+    }
+}
+
 /// One utterance's timeline.
 pub struct Speech {
-    reference: Arc<Reference>,
+    bare: Bare,
     prompt: Prompt,
     /// Text that has yet to arrive, when the prompt runs dry.
     pieces: VecDeque<String>,
     /// The prompt's positions, from when its text is there until they are prefilled.
     ready: Option<Vec<Position>>,
-    slot: Slot,
-    codec: Option<CodecSlot>,
+    utterance: Box<dyn Utterance>,
+    decoder: Option<Decoder>,
     forced: Option<VecDeque<Frame>>,
     /// The frame to feed back before the next step.
     last: Option<Frame>,
@@ -51,8 +117,9 @@ pub struct Speech {
 
 impl Speech {
     /// Checks the request against the model and takes the text. No arithmetic yet.
-    pub fn new(reference: Arc<Reference>, text: Text, request: &Request) -> Result<Speech> {
-        let model = reference.model.clone();
+    pub fn new(bare: impl Into<Bare>, text: Text, request: &Request) -> Result<Speech> {
+        let bare = bare.into();
+        let model = bare.model().clone();
         let mut prompt = Prompt::new(&model.config, &model.tokenizer, request)?;
         let mut pieces = VecDeque::new();
         match text {
@@ -70,14 +137,14 @@ impl Speech {
         let ready = prompt.prefill()?;
         let sampling = request.sampling.settle(&model.config.sampling)?;
         request.randomness.check()?;
-        let slot = reference.slot(sampling, request.randomness.clone());
+        let utterance = bare.0.utterance(sampling, request.randomness.clone())?;
         Ok(Speech {
-            reference,
+            bare,
             prompt,
             pieces,
             ready,
-            slot,
-            codec: None,
+            utterance,
+            decoder: None,
             forced: None,
             last: None,
             end: None,
@@ -96,7 +163,7 @@ impl Speech {
 
     /// Feeds these frames back instead of the chosen ones, and ends with them: for conformance runs.
     pub fn force(&mut self, frames: Vec<Frame>) -> Result<()> {
-        crate::frame::check_codes("forced_frames", &frames, self.reference.model.config.codes)?;
+        crate::frame::check_codes("forced_frames", &frames, self.model().config.codes)?;
         self.forced = Some(frames.into());
         Ok(())
     }
@@ -111,12 +178,12 @@ impl Speech {
 
     /// Keeps embeddings, hiddens and scores of every step from now on.
     pub fn record(&mut self) {
-        self.slot.recording = Some(Recording::default());
+        self.utterance.record();
     }
 
     /// What was kept since `record`.
     pub fn recording(&self) -> Option<&Recording> {
-        self.slot.recording.as_ref()
+        self.utterance.recording()
     }
 
     /// The next frame's choices; `None` once the utterance has ended. The first call prefills the prompt. After an
@@ -152,11 +219,11 @@ impl Speech {
                 }
             },
         };
-        if let Some(frame) = self.last.take() {
-            let text = self.next_text()?;
-            self.reference.feed(&mut self.slot, &frame, text);
-        }
-        match self.reference.step(&mut self.slot, forced.as_ref(), true)? {
+        let last = match self.last.take() {
+            Some(frame) => Some((frame, self.next_text()?)),
+            None => None,
+        };
+        match self.utterance.step(last.as_ref().map(|(frame, text)| (frame, *text)), forced.as_ref(), true)? {
             Step::Frame { chosen, margins } => {
                 self.last = Some(forced.unwrap_or(chosen));
                 return Ok(Some(Chosen { frame: chosen, margins }));
@@ -177,8 +244,7 @@ impl Speech {
             }
         };
         self.positions = positions.len();
-        self.reference.prefill(&mut self.slot, &positions);
-        Ok(())
+        self.utterance.prefill(&positions)
     }
 
     fn next_text(&mut self) -> Result<u32> {
@@ -193,15 +259,15 @@ impl Speech {
     /// The samples of these frames, which follow those of the last call. An in-context clone's codec has heard its
     /// reference first, so that the first sample is right and none of the reference is given out.
     pub fn decode(&mut self, frames: &[Frame]) -> Result<Vec<f32>> {
-        let slot = match &mut self.codec {
-            Some(slot) => slot,
+        let decoder = match &mut self.decoder {
+            Some(decoder) => decoder,
             None => {
-                let mut slot = self.reference.codec_slot();
-                self.reference.decode(&mut slot, self.prompt.reference_frames())?;
-                self.codec.insert(slot)
+                let mut decoder = self.bare.decoder()?;
+                decoder.decode(self.prompt.reference_frames())?;
+                self.decoder.insert(decoder)
             }
         };
-        self.reference.decode(slot, frames)
+        decoder.decode(frames)
     }
 
     /// How the utterance ended; `None` while it goes on.
@@ -216,7 +282,12 @@ impl Speech {
 
     /// The model that speaks.
     pub fn model(&self) -> &Model {
-        &self.reference.model
+        self.bare.model()
+    }
+
+    /// Where it is computed, in words.
+    pub fn device(&self) -> String {
+        self.bare.device()
     }
 
     /// The layout in force.
@@ -284,9 +355,11 @@ mod tests {
         let sampling = SamplingOptions { do_sample: Some(true), subtalker_dosample: Some(true), ..Default::default() };
         let randomness = Randomness::Uniforms(vec![0.5; 3]);
         let mut speech = speech(Text::Whole("Hello.".into()), Request { sampling, randomness, ..Default::default() });
+        speech.record();
         assert!(speech.next_frame().unwrap_err().to_string().starts_with("uniforms: "));
-        let positions = speech.slot.positions();
+        let steps = |speech: &Speech| speech.recording().unwrap().talker_hidden.len();
+        let before = steps(&speech);
         assert!(speech.next_frame().is_err());
-        assert_eq!(speech.slot.positions(), positions, "the talker went on");
+        assert_eq!(steps(&speech), before, "the talker went on");
     }
 }

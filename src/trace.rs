@@ -1,14 +1,13 @@
 //! The conformance run: a request as JSON, everything that an utterance chose as JSON, and the comparison of two
 //! such outputs. Documented by `qwentts help trace`; stable.
 
-use crate::cpu::{Recording, Reference};
+use crate::backend::Recording;
 use crate::error::{Error, Result};
 use crate::frame::End;
 use crate::frame::{Frame, GROUPS, SAMPLES_PER_FRAME};
 use crate::request::{Randomness, ReferenceSpeech, Regex, Request, SamplingOptions, Voice, VoicePrompt};
-use crate::speech::{PromptIds, Speech, Text};
+use crate::speech::{Bare, PromptIds, Speech, Text};
 use serde::{Deserialize, Serialize};
-use std::sync::Arc;
 
 /// R.json, field by field. `FIELDS` lists the names for the error on an unknown one.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -181,9 +180,9 @@ impl TraceRequest {
 
 /// Runs a request to its end. With `onto`, every frame is fed back as that earlier output has it, so that each
 /// choice is made from the same past and one difference does not hide the next.
-pub fn run(reference: &Arc<Reference>, request: &TraceRequest, onto: Option<&Trace>) -> Result<Run> {
+pub fn run(bare: impl Into<Bare>, request: &TraceRequest, onto: Option<&Trace>) -> Result<Run> {
     let (text, settled) = request.settle()?;
-    let mut speech = Speech::new(reference.clone(), text, &settled)?;
+    let mut speech = Speech::new(bare, text, &settled)?;
     speech.record();
     let forced = request.forced_frames.as_ref().or(onto.map(|o| &o.frames));
     if let Some(frames) = forced {
@@ -214,7 +213,7 @@ pub fn run(reference: &Arc<Reference>, request: &TraceRequest, onto: Option<&Tra
         end: speech.end().map_or("not ended", End::name).to_owned(),
         margins,
         samples: frames.len() * SAMPLES_PER_FRAME,
-        device: "cpu".to_owned(),
+        device: speech.device(),
         frames,
     };
     let fed = forced.unwrap_or(&trace.frames).clone();

@@ -15,6 +15,7 @@ pub use codec::CodecSlot;
 pub use sample::philox_uniform;
 pub use simd::vector_bits;
 
+use crate::backend::{self, Decoder, Recording, Step, Stepwise};
 use crate::error::{Error, Result};
 use crate::frame::{End, Frame, GROUPS, check_codes};
 use crate::model::Model;
@@ -51,37 +52,6 @@ pub(crate) struct Slot {
     tokens: usize,
     /// Filled while it is there.
     pub recording: Option<Recording>,
-}
-
-/// What a conformance run keeps of the arithmetic, each `[steps][width]` in order.
-#[derive(Default)]
-pub struct Recording {
-    /// The prompt's vectors, `[positions][talker hidden]`.
-    pub prefill_embeds: Vec<f32>,
-    /// The talker's last position after its norm, `[tokens][talker hidden]`.
-    pub talker_hidden: Vec<f32>,
-    /// Its raw scores, `[tokens][talker_vocab]`.
-    pub talker_logits: Vec<f32>,
-    /// The predictor's raw scores, `[frames][15][codes]`.
-    pub predictor_logits: Vec<f32>,
-}
-
-/// One step of an utterance.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Step {
-    /// The choices of a frame, and how near each was to another.
-    Frame { chosen: Frame, margins: [f32; GROUPS] },
-    /// There is no frame: the talker chose to stop (Eos), or max_new_tokens are used up (Length), the last of which
-    /// makes no frame, as upstream.
-    Ended(End),
-}
-
-#[cfg(test)]
-impl Slot {
-    /// Positions that the talker has seen.
-    pub fn positions(&self) -> usize {
-        self.talker_kv.position
-    }
 }
 
 impl Reference {
@@ -215,6 +185,64 @@ impl Reference {
             true => Ok(()),
             false => Err(self.model.blame("step", &format!("scores of frame {frame} group {group} are not finite"))),
         }
+    }
+}
+
+impl Stepwise for Arc<Reference> {
+    fn model(&self) -> &Arc<Model> {
+        &self.model
+    }
+
+    fn device(&self) -> String {
+        "cpu".to_owned()
+    }
+
+    fn utterance(&self, sampling: Sampling, randomness: Randomness) -> Result<Box<dyn backend::Utterance>> {
+        Ok(Box::new(Utterance { reference: self.clone(), slot: self.slot(sampling, randomness) }))
+    }
+
+    fn decoder(&self) -> Result<Box<dyn Decoder>> {
+        Ok(Box::new(Decoding { reference: self.clone(), slot: self.codec_slot() }))
+    }
+}
+
+/// A slot with what computes it.
+struct Utterance {
+    reference: Arc<Reference>,
+    slot: Slot,
+}
+
+impl backend::Utterance for Utterance {
+    fn prefill(&mut self, prompt: &[Position]) -> Result<()> {
+        self.reference.prefill(&mut self.slot, prompt);
+        Ok(())
+    }
+
+    fn step(&mut self, last: Option<(&Frame, u32)>, forced: Option<&Frame>, may_end: bool) -> Result<Step> {
+        if let Some((frame, text)) = last {
+            self.reference.feed(&mut self.slot, frame, text);
+        }
+        self.reference.step(&mut self.slot, forced, may_end)
+    }
+
+    fn record(&mut self) {
+        self.slot.recording = Some(Recording::default());
+    }
+
+    fn recording(&self) -> Option<&Recording> {
+        self.slot.recording.as_ref()
+    }
+}
+
+/// A codec's slot with what computes it.
+struct Decoding {
+    reference: Arc<Reference>,
+    slot: CodecSlot,
+}
+
+impl Decoder for Decoding {
+    fn decode(&mut self, frames: &[Frame]) -> Result<Vec<f32>> {
+        self.reference.decode(&mut self.slot, frames)
     }
 }
 

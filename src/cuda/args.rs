@@ -6,10 +6,13 @@ pub const ROW_GROUPS: _bindgen_ty_1 = 16;
 pub const LINEAR_WARPS: _bindgen_ty_1 = 4;
 pub const LINEAR_ROWS: _bindgen_ty_1 = 8;
 pub const ATTENTION_THREADS: _bindgen_ty_1 = 256;
-pub const ATTENTION_SPAN_MAX: _bindgen_ty_1 = 1024;
+pub const ATTENTION_SPAN_MAX: _bindgen_ty_1 = 2048;
+pub const ATTENTION_SPAN_MIN: _bindgen_ty_1 = 64;
 pub const HEAD_DIM_MAX: _bindgen_ty_1 = 256;
 pub const SAMPLE_THREADS: _bindgen_ty_1 = 1024;
 pub const SAMPLE_SCORES_MAX: _bindgen_ty_1 = 4096;
+pub const NO_CODE: _bindgen_ty_1 = 2147483647;
+pub const KV_PAGES_MAX: _bindgen_ty_1 = 512;
 pub const CONV_TAPS_MAX: _bindgen_ty_1 = 7;
 pub const CONV_PAST_MAX: _bindgen_ty_1 = 54;
 pub const CONV_CHAIN: _bindgen_ty_1 = 1024;
@@ -80,117 +83,125 @@ const _: () = {
     ["Offset of field: Add::count"][::std::mem::offset_of!(Add, count) - 24usize];
     ["Offset of field: Add::width"][::std::mem::offset_of!(Add, width) - 28usize];
 };
+pub const FINISH_STORE: _bindgen_ty_3 = 0;
+pub const FINISH_ADD: _bindgen_ty_3 = 1;
+pub const FINISH_GATE: _bindgen_ty_3 = 2;
+pub const FINISH_SILU: _bindgen_ty_3 = 3;
+pub const FINISH_GELU: _bindgen_ty_3 = 4;
+pub type _bindgen_ty_3 = ::std::os::raw::c_uint;
 #[repr(C)]
 #[derive(Copy, Clone)]
 pub struct Linear {
     pub weight: *const ::std::os::raw::c_void,
     pub bias: *const f32,
+    pub norm: *const f32,
+    pub scale: *const f32,
     pub x: *const f32,
     pub y: *mut f32,
+    pub eps: f32,
     pub inputs: u32,
     pub outputs: u32,
     pub rows: u32,
+    pub finish: u32,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of Linear"][::std::mem::size_of::<Linear>() - 48usize];
+    ["Size of Linear"][::std::mem::size_of::<Linear>() - 72usize];
     ["Alignment of Linear"][::std::mem::align_of::<Linear>() - 8usize];
     ["Offset of field: Linear::weight"][::std::mem::offset_of!(Linear, weight) - 0usize];
     ["Offset of field: Linear::bias"][::std::mem::offset_of!(Linear, bias) - 8usize];
-    ["Offset of field: Linear::x"][::std::mem::offset_of!(Linear, x) - 16usize];
-    ["Offset of field: Linear::y"][::std::mem::offset_of!(Linear, y) - 24usize];
-    ["Offset of field: Linear::inputs"][::std::mem::offset_of!(Linear, inputs) - 32usize];
-    ["Offset of field: Linear::outputs"][::std::mem::offset_of!(Linear, outputs) - 36usize];
-    ["Offset of field: Linear::rows"][::std::mem::offset_of!(Linear, rows) - 40usize];
+    ["Offset of field: Linear::norm"][::std::mem::offset_of!(Linear, norm) - 16usize];
+    ["Offset of field: Linear::scale"][::std::mem::offset_of!(Linear, scale) - 24usize];
+    ["Offset of field: Linear::x"][::std::mem::offset_of!(Linear, x) - 32usize];
+    ["Offset of field: Linear::y"][::std::mem::offset_of!(Linear, y) - 40usize];
+    ["Offset of field: Linear::eps"][::std::mem::offset_of!(Linear, eps) - 48usize];
+    ["Offset of field: Linear::inputs"][::std::mem::offset_of!(Linear, inputs) - 52usize];
+    ["Offset of field: Linear::outputs"][::std::mem::offset_of!(Linear, outputs) - 56usize];
+    ["Offset of field: Linear::rows"][::std::mem::offset_of!(Linear, rows) - 60usize];
+    ["Offset of field: Linear::finish"][::std::mem::offset_of!(Linear, finish) - 64usize];
 };
 #[repr(C)]
 #[derive(Copy, Clone)]
-pub struct Activate {
-    pub x: *mut f32,
-    pub y: *const f32,
-    pub count: u32,
+pub struct Store {
+    pub keys: *mut ::std::os::raw::c_void,
+    pub values: *mut ::std::os::raw::c_void,
+    pub pages: *const u64,
+    pub keys_at: u64,
+    pub values_at: u64,
+    pub capacity: u32,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of Activate"][::std::mem::size_of::<Activate>() - 24usize];
-    ["Alignment of Activate"][::std::mem::align_of::<Activate>() - 8usize];
-    ["Offset of field: Activate::x"][::std::mem::offset_of!(Activate, x) - 0usize];
-    ["Offset of field: Activate::y"][::std::mem::offset_of!(Activate, y) - 8usize];
-    ["Offset of field: Activate::count"][::std::mem::offset_of!(Activate, count) - 16usize];
+    ["Size of Store"][::std::mem::size_of::<Store>() - 48usize];
+    ["Alignment of Store"][::std::mem::align_of::<Store>() - 8usize];
+    ["Offset of field: Store::keys"][::std::mem::offset_of!(Store, keys) - 0usize];
+    ["Offset of field: Store::values"][::std::mem::offset_of!(Store, values) - 8usize];
+    ["Offset of field: Store::pages"][::std::mem::offset_of!(Store, pages) - 16usize];
+    ["Offset of field: Store::keys_at"][::std::mem::offset_of!(Store, keys_at) - 24usize];
+    ["Offset of field: Store::values_at"][::std::mem::offset_of!(Store, values_at) - 32usize];
+    ["Offset of field: Store::capacity"][::std::mem::offset_of!(Store, capacity) - 40usize];
 };
 #[repr(C)]
 #[derive(Copy, Clone)]
 pub struct Append {
-    pub q: *mut f32,
-    pub k: *const f32,
-    pub v: *const f32,
+    pub qkv: *mut f32,
     pub q_norm: *const f32,
     pub k_norm: *const f32,
     pub turns: *const f32,
     pub position: *const u32,
-    pub keys: *mut f32,
-    pub values: *mut f32,
+    pub store: Store,
     pub eps: f32,
     pub rows: u32,
     pub heads: u32,
     pub kv_heads: u32,
     pub head_dim: u32,
-    pub capacity: u32,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of Append"][::std::mem::size_of::<Append>() - 96usize];
+    ["Size of Append"][::std::mem::size_of::<Append>() - 112usize];
     ["Alignment of Append"][::std::mem::align_of::<Append>() - 8usize];
-    ["Offset of field: Append::q"][::std::mem::offset_of!(Append, q) - 0usize];
-    ["Offset of field: Append::k"][::std::mem::offset_of!(Append, k) - 8usize];
-    ["Offset of field: Append::v"][::std::mem::offset_of!(Append, v) - 16usize];
-    ["Offset of field: Append::q_norm"][::std::mem::offset_of!(Append, q_norm) - 24usize];
-    ["Offset of field: Append::k_norm"][::std::mem::offset_of!(Append, k_norm) - 32usize];
-    ["Offset of field: Append::turns"][::std::mem::offset_of!(Append, turns) - 40usize];
-    ["Offset of field: Append::position"][::std::mem::offset_of!(Append, position) - 48usize];
-    ["Offset of field: Append::keys"][::std::mem::offset_of!(Append, keys) - 56usize];
-    ["Offset of field: Append::values"][::std::mem::offset_of!(Append, values) - 64usize];
-    ["Offset of field: Append::eps"][::std::mem::offset_of!(Append, eps) - 72usize];
-    ["Offset of field: Append::rows"][::std::mem::offset_of!(Append, rows) - 76usize];
-    ["Offset of field: Append::heads"][::std::mem::offset_of!(Append, heads) - 80usize];
-    ["Offset of field: Append::kv_heads"][::std::mem::offset_of!(Append, kv_heads) - 84usize];
-    ["Offset of field: Append::head_dim"][::std::mem::offset_of!(Append, head_dim) - 88usize];
-    ["Offset of field: Append::capacity"][::std::mem::offset_of!(Append, capacity) - 92usize];
+    ["Offset of field: Append::qkv"][::std::mem::offset_of!(Append, qkv) - 0usize];
+    ["Offset of field: Append::q_norm"][::std::mem::offset_of!(Append, q_norm) - 8usize];
+    ["Offset of field: Append::k_norm"][::std::mem::offset_of!(Append, k_norm) - 16usize];
+    ["Offset of field: Append::turns"][::std::mem::offset_of!(Append, turns) - 24usize];
+    ["Offset of field: Append::position"][::std::mem::offset_of!(Append, position) - 32usize];
+    ["Offset of field: Append::store"][::std::mem::offset_of!(Append, store) - 40usize];
+    ["Offset of field: Append::eps"][::std::mem::offset_of!(Append, eps) - 88usize];
+    ["Offset of field: Append::rows"][::std::mem::offset_of!(Append, rows) - 92usize];
+    ["Offset of field: Append::heads"][::std::mem::offset_of!(Append, heads) - 96usize];
+    ["Offset of field: Append::kv_heads"][::std::mem::offset_of!(Append, kv_heads) - 100usize];
+    ["Offset of field: Append::head_dim"][::std::mem::offset_of!(Append, head_dim) - 104usize];
 };
 #[repr(C)]
 #[derive(Copy, Clone)]
 pub struct Attention {
-    pub q: *const f32,
-    pub keys: *const f32,
-    pub values: *const f32,
+    pub qkv: *const f32,
     pub position: *const u32,
+    pub store: Store,
     pub y: *mut f32,
     pub parts: *mut f32,
     pub heads: u32,
     pub kv_heads: u32,
     pub head_dim: u32,
     pub window: u32,
-    pub capacity: u32,
-    pub span: u32,
     pub spans: u32,
+    pub behind: u32,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of Attention"][::std::mem::size_of::<Attention>() - 80usize];
+    ["Size of Attention"][::std::mem::size_of::<Attention>() - 104usize];
     ["Alignment of Attention"][::std::mem::align_of::<Attention>() - 8usize];
-    ["Offset of field: Attention::q"][::std::mem::offset_of!(Attention, q) - 0usize];
-    ["Offset of field: Attention::keys"][::std::mem::offset_of!(Attention, keys) - 8usize];
-    ["Offset of field: Attention::values"][::std::mem::offset_of!(Attention, values) - 16usize];
-    ["Offset of field: Attention::position"][::std::mem::offset_of!(Attention, position) - 24usize];
-    ["Offset of field: Attention::y"][::std::mem::offset_of!(Attention, y) - 32usize];
-    ["Offset of field: Attention::parts"][::std::mem::offset_of!(Attention, parts) - 40usize];
-    ["Offset of field: Attention::heads"][::std::mem::offset_of!(Attention, heads) - 48usize];
-    ["Offset of field: Attention::kv_heads"][::std::mem::offset_of!(Attention, kv_heads) - 52usize];
-    ["Offset of field: Attention::head_dim"][::std::mem::offset_of!(Attention, head_dim) - 56usize];
-    ["Offset of field: Attention::window"][::std::mem::offset_of!(Attention, window) - 60usize];
-    ["Offset of field: Attention::capacity"][::std::mem::offset_of!(Attention, capacity) - 64usize];
-    ["Offset of field: Attention::span"][::std::mem::offset_of!(Attention, span) - 68usize];
-    ["Offset of field: Attention::spans"][::std::mem::offset_of!(Attention, spans) - 72usize];
+    ["Offset of field: Attention::qkv"][::std::mem::offset_of!(Attention, qkv) - 0usize];
+    ["Offset of field: Attention::position"][::std::mem::offset_of!(Attention, position) - 8usize];
+    ["Offset of field: Attention::store"][::std::mem::offset_of!(Attention, store) - 16usize];
+    ["Offset of field: Attention::y"][::std::mem::offset_of!(Attention, y) - 64usize];
+    ["Offset of field: Attention::parts"][::std::mem::offset_of!(Attention, parts) - 72usize];
+    ["Offset of field: Attention::heads"][::std::mem::offset_of!(Attention, heads) - 80usize];
+    ["Offset of field: Attention::kv_heads"][::std::mem::offset_of!(Attention, kv_heads) - 84usize];
+    ["Offset of field: Attention::head_dim"][::std::mem::offset_of!(Attention, head_dim) - 88usize];
+    ["Offset of field: Attention::window"][::std::mem::offset_of!(Attention, window) - 92usize];
+    ["Offset of field: Attention::spans"][::std::mem::offset_of!(Attention, spans) - 96usize];
+    ["Offset of field: Attention::behind"][::std::mem::offset_of!(Attention, behind) - 100usize];
 };
 #[repr(C)]
 #[derive(Copy, Clone)]
@@ -217,18 +228,122 @@ const _: () = {
 };
 #[repr(C)]
 #[derive(Copy, Clone)]
-pub struct Sample {
-    pub scores: *const f32,
-    pub seen: *mut u8,
-    pub frame: *const u32,
-    pub uniform: *const f64,
-    pub chosen: *mut u32,
-    pub seed: u64,
-    pub repetition_penalty: f32,
+pub struct Choosing {
+    pub do_sample: u32,
+    pub top_k: u32,
     pub temperature: f32,
     pub top_p: f32,
-    pub top_k: u32,
-    pub do_sample: u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of Choosing"][::std::mem::size_of::<Choosing>() - 16usize];
+    ["Alignment of Choosing"][::std::mem::align_of::<Choosing>() - 4usize];
+    ["Offset of field: Choosing::do_sample"][::std::mem::offset_of!(Choosing, do_sample) - 0usize];
+    ["Offset of field: Choosing::top_k"][::std::mem::offset_of!(Choosing, top_k) - 4usize];
+    ["Offset of field: Choosing::temperature"][::std::mem::offset_of!(Choosing, temperature) - 8usize];
+    ["Offset of field: Choosing::top_p"][::std::mem::offset_of!(Choosing, top_p) - 12usize];
+};
+#[repr(C)]
+#[derive(Copy, Clone)]
+pub struct Speaker {
+    pub pages: [u64; 512usize],
+    pub seed: u64,
+    pub uniforms: u64,
+    pub position: u32,
+    pub frame: u32,
+    pub may_end: u32,
+    pub fault: u32,
+    pub draws: u32,
+    pub chosen: [u32; 16usize],
+    pub codes: [u32; 16usize],
+    pub forced: [u32; 16usize],
+    pub talker: Choosing,
+    pub predictor: Choosing,
+    pub repetition_penalty: f32,
+    pub seen: [u8; 4096usize],
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of Speaker"][::std::mem::size_of::<Speaker>() - 8456usize];
+    ["Alignment of Speaker"][::std::mem::align_of::<Speaker>() - 8usize];
+    ["Offset of field: Speaker::pages"][::std::mem::offset_of!(Speaker, pages) - 0usize];
+    ["Offset of field: Speaker::seed"][::std::mem::offset_of!(Speaker, seed) - 4096usize];
+    ["Offset of field: Speaker::uniforms"][::std::mem::offset_of!(Speaker, uniforms) - 4104usize];
+    ["Offset of field: Speaker::position"][::std::mem::offset_of!(Speaker, position) - 4112usize];
+    ["Offset of field: Speaker::frame"][::std::mem::offset_of!(Speaker, frame) - 4116usize];
+    ["Offset of field: Speaker::may_end"][::std::mem::offset_of!(Speaker, may_end) - 4120usize];
+    ["Offset of field: Speaker::fault"][::std::mem::offset_of!(Speaker, fault) - 4124usize];
+    ["Offset of field: Speaker::draws"][::std::mem::offset_of!(Speaker, draws) - 4128usize];
+    ["Offset of field: Speaker::chosen"][::std::mem::offset_of!(Speaker, chosen) - 4132usize];
+    ["Offset of field: Speaker::codes"][::std::mem::offset_of!(Speaker, codes) - 4196usize];
+    ["Offset of field: Speaker::forced"][::std::mem::offset_of!(Speaker, forced) - 4260usize];
+    ["Offset of field: Speaker::talker"][::std::mem::offset_of!(Speaker, talker) - 4324usize];
+    ["Offset of field: Speaker::predictor"][::std::mem::offset_of!(Speaker, predictor) - 4340usize];
+    ["Offset of field: Speaker::repetition_penalty"][::std::mem::offset_of!(Speaker, repetition_penalty) - 4356usize];
+    ["Offset of field: Speaker::seen"][::std::mem::offset_of!(Speaker, seen) - 4360usize];
+};
+#[repr(C)]
+#[derive(Copy, Clone)]
+pub struct Enter {
+    pub speaker: *mut Speaker,
+    pub text_from: *const f32,
+    pub text_to: *mut f32,
+    pub width: u32,
+    pub may_end: u32,
+    pub set_codes: u32,
+    pub codes: [u32; 16usize],
+    pub forced: [u32; 16usize],
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of Enter"][::std::mem::size_of::<Enter>() - 168usize];
+    ["Alignment of Enter"][::std::mem::align_of::<Enter>() - 8usize];
+    ["Offset of field: Enter::speaker"][::std::mem::offset_of!(Enter, speaker) - 0usize];
+    ["Offset of field: Enter::text_from"][::std::mem::offset_of!(Enter, text_from) - 8usize];
+    ["Offset of field: Enter::text_to"][::std::mem::offset_of!(Enter, text_to) - 16usize];
+    ["Offset of field: Enter::width"][::std::mem::offset_of!(Enter, width) - 24usize];
+    ["Offset of field: Enter::may_end"][::std::mem::offset_of!(Enter, may_end) - 28usize];
+    ["Offset of field: Enter::set_codes"][::std::mem::offset_of!(Enter, set_codes) - 32usize];
+    ["Offset of field: Enter::codes"][::std::mem::offset_of!(Enter, codes) - 36usize];
+    ["Offset of field: Enter::forced"][::std::mem::offset_of!(Enter, forced) - 100usize];
+};
+#[repr(C)]
+#[derive(Copy, Clone)]
+pub struct Leave {
+    pub speaker: *mut Speaker,
+    pub report: *mut u32,
+    pub positions: u32,
+    pub frames: u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of Leave"][::std::mem::size_of::<Leave>() - 24usize];
+    ["Alignment of Leave"][::std::mem::align_of::<Leave>() - 8usize];
+    ["Offset of field: Leave::speaker"][::std::mem::offset_of!(Leave, speaker) - 0usize];
+    ["Offset of field: Leave::report"][::std::mem::offset_of!(Leave, report) - 8usize];
+    ["Offset of field: Leave::positions"][::std::mem::offset_of!(Leave, positions) - 16usize];
+    ["Offset of field: Leave::frames"][::std::mem::offset_of!(Leave, frames) - 20usize];
+};
+#[repr(C)]
+#[derive(Copy, Clone)]
+pub struct PutPage {
+    pub speaker: *mut Speaker,
+    pub page: u64,
+    pub index: u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of PutPage"][::std::mem::size_of::<PutPage>() - 24usize];
+    ["Alignment of PutPage"][::std::mem::align_of::<PutPage>() - 8usize];
+    ["Offset of field: PutPage::speaker"][::std::mem::offset_of!(PutPage, speaker) - 0usize];
+    ["Offset of field: PutPage::page"][::std::mem::offset_of!(PutPage, page) - 8usize];
+    ["Offset of field: PutPage::index"][::std::mem::offset_of!(PutPage, index) - 16usize];
+};
+#[repr(C)]
+#[derive(Copy, Clone)]
+pub struct Sample {
+    pub scores: *const f32,
+    pub speaker: *mut Speaker,
     pub count: u32,
     pub group: u32,
     pub suppressed_from: u32,
@@ -236,23 +351,14 @@ pub struct Sample {
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of Sample"][::std::mem::size_of::<Sample>() - 88usize];
+    ["Size of Sample"][::std::mem::size_of::<Sample>() - 32usize];
     ["Alignment of Sample"][::std::mem::align_of::<Sample>() - 8usize];
     ["Offset of field: Sample::scores"][::std::mem::offset_of!(Sample, scores) - 0usize];
-    ["Offset of field: Sample::seen"][::std::mem::offset_of!(Sample, seen) - 8usize];
-    ["Offset of field: Sample::frame"][::std::mem::offset_of!(Sample, frame) - 16usize];
-    ["Offset of field: Sample::uniform"][::std::mem::offset_of!(Sample, uniform) - 24usize];
-    ["Offset of field: Sample::chosen"][::std::mem::offset_of!(Sample, chosen) - 32usize];
-    ["Offset of field: Sample::seed"][::std::mem::offset_of!(Sample, seed) - 40usize];
-    ["Offset of field: Sample::repetition_penalty"][::std::mem::offset_of!(Sample, repetition_penalty) - 48usize];
-    ["Offset of field: Sample::temperature"][::std::mem::offset_of!(Sample, temperature) - 52usize];
-    ["Offset of field: Sample::top_p"][::std::mem::offset_of!(Sample, top_p) - 56usize];
-    ["Offset of field: Sample::top_k"][::std::mem::offset_of!(Sample, top_k) - 60usize];
-    ["Offset of field: Sample::do_sample"][::std::mem::offset_of!(Sample, do_sample) - 64usize];
-    ["Offset of field: Sample::count"][::std::mem::offset_of!(Sample, count) - 68usize];
-    ["Offset of field: Sample::group"][::std::mem::offset_of!(Sample, group) - 72usize];
-    ["Offset of field: Sample::suppressed_from"][::std::mem::offset_of!(Sample, suppressed_from) - 76usize];
-    ["Offset of field: Sample::eos"][::std::mem::offset_of!(Sample, eos) - 80usize];
+    ["Offset of field: Sample::speaker"][::std::mem::offset_of!(Sample, speaker) - 8usize];
+    ["Offset of field: Sample::count"][::std::mem::offset_of!(Sample, count) - 16usize];
+    ["Offset of field: Sample::group"][::std::mem::offset_of!(Sample, group) - 20usize];
+    ["Offset of field: Sample::suppressed_from"][::std::mem::offset_of!(Sample, suppressed_from) - 24usize];
+    ["Offset of field: Sample::eos"][::std::mem::offset_of!(Sample, eos) - 28usize];
 };
 #[repr(C)]
 #[derive(Copy, Clone)]
@@ -349,6 +455,19 @@ const _: () = {
     ["Offset of field: Transpose::y"][::std::mem::offset_of!(Transpose, y) - 8usize];
     ["Offset of field: Transpose::rows"][::std::mem::offset_of!(Transpose, rows) - 16usize];
     ["Offset of field: Transpose::columns"][::std::mem::offset_of!(Transpose, columns) - 20usize];
+};
+#[repr(C)]
+#[derive(Copy, Clone)]
+pub struct Clamp {
+    pub x: *mut f32,
+    pub count: u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of Clamp"][::std::mem::size_of::<Clamp>() - 16usize];
+    ["Alignment of Clamp"][::std::mem::align_of::<Clamp>() - 8usize];
+    ["Offset of field: Clamp::x"][::std::mem::offset_of!(Clamp, x) - 0usize];
+    ["Offset of field: Clamp::count"][::std::mem::offset_of!(Clamp, count) - 8usize];
 };
 #[repr(C)]
 #[derive(Copy, Clone)]

@@ -9,10 +9,64 @@
 
 use super::args;
 use super::upload::{Conv, Matrix};
-use crate::driver::{Context, Function, Module, Number, Shape, Span, Stream};
+use crate::device::KvNumbers;
+use crate::driver::{Buffer, Context, Function, Module, Number, Shape, Span, Stream};
 use crate::error::{Error, Result};
+use crate::frame::Frame;
 use std::ffi::CStr;
 use std::sync::Arc;
+
+/// Where the keys and values of one layer lie, `[positions][kv_heads * head_dim]`.
+pub(crate) struct Store {
+    pub numbers: KvNumbers,
+    /// Positions of a page, or of the run.
+    pub capacity: usize,
+    pub place: Place,
+}
+
+pub(crate) enum Place {
+    /// One run each; a later position takes the place of the one `capacity` earlier.
+    Run { keys: Span<u8>, values: Span<u8> },
+    /// In pages, whose addresses stand in a list on the device, behind so many bytes of other layers.
+    Pages { list: Span<u64>, keys_at: u64, values_at: u64 },
+}
+
+impl Store {
+    fn args(&self) -> args::Store {
+        let capacity = self.capacity as u32;
+        match &self.place {
+            Place::Run { keys, values } => args::Store {
+                keys: keys.ptr_mut().cast(),
+                values: values.ptr_mut().cast(),
+                pages: std::ptr::null(),
+                keys_at: 0,
+                values_at: 0,
+                capacity,
+            },
+            Place::Pages { list, keys_at, values_at } => args::Store {
+                keys: std::ptr::null_mut(),
+                values: std::ptr::null_mut(),
+                pages: list.ptr(),
+                keys_at: *keys_at,
+                values_at: *values_at,
+                capacity,
+            },
+        }
+    }
+
+    /// Panics where the rows of a launch do not fit.
+    fn check(&self, shape: &Attention, rows: usize) {
+        if let Place::Run { keys, values } = &self.place {
+            let bytes = self.capacity * shape.kv_heads * shape.head_dim * self.numbers.bytes();
+            assert_eq!([keys.len(), values.len()], [bytes; 2]);
+            assert!(rows <= self.capacity, "two rows of one launch would lie at the same place");
+            assert!(
+                shape.window.is_none_or(|window| self.capacity >= window + rows - 1),
+                "what the first row sees is there"
+            );
+        }
+    }
+}
 
 /// Shape of an attention over keys and values that stay on the device.
 #[derive(Clone, Copy)]
@@ -22,25 +76,19 @@ pub(crate) struct Attention {
     pub head_dim: usize,
     /// Positions that a query sees, itself included; `None` sees all.
     pub window: Option<usize>,
-    /// Positions that keys and values have room for; a later one takes the place of the one so much earlier.
-    pub capacity: usize,
-    /// Positions that one block sees.
-    pub span: usize,
+    /// Blocks that share what a query sees. One sees up to `ATTENTION_SPAN_MAX` positions.
+    pub spans: usize,
 }
 
 impl Attention {
-    /// The most that a query can see.
-    fn seen(&self) -> usize {
-        self.window.unwrap_or(self.capacity).min(self.capacity)
-    }
-
-    fn spans(&self) -> usize {
-        self.seen().div_ceil(self.span)
+    /// Numbers of a row of q, k and v.
+    pub fn qkv_width(&self) -> usize {
+        (self.heads + 2 * self.kv_heads) * self.head_dim
     }
 
     /// Floats that the blocks leave for one another, for so many rows; none where one block sees all.
     pub fn parts_len(&self, rows: usize) -> usize {
-        match self.spans() {
+        match self.spans {
             1 => 0,
             spans => rows * self.heads * spans * (self.head_dim + 2),
         }
@@ -54,22 +102,64 @@ pub(crate) struct QkNorm<'a> {
     pub eps: f32,
 }
 
-/// How a code is chosen: the reference's `Sampler` and `TalkerRules` in one.
-#[derive(Clone, Copy)]
-pub(crate) struct Choosing {
-    pub do_sample: bool,
-    pub temperature: f32,
-    pub top_k: usize,
-    pub top_p: f32,
-    pub repetition_penalty: f32,
-    /// The talker's controls: scores from `.0` on are out, but for `.1` (eos) from the third frame on.
-    pub suppressed: Option<(usize, usize)>,
+/// What becomes of a row's sums.
+pub(crate) enum Finish<'a> {
+    Store,
+    /// y += them, times a scale per output where there is one.
+    Add(Option<&'a Span<f32>>),
+    /// Outputs in pairs: y = silu(gate) * up, half as wide.
+    Gate,
+    Silu,
+    Gelu,
 }
 
-/// Where the draw comes from.
-pub(crate) enum Uniform<'a> {
-    Seed { seed: u64, group: usize },
-    Given(&'a Span<f64>),
+/// RMS norm in front of a matrix: its weight and epsilon.
+pub(crate) type Norm<'a> = (&'a Span<f32>, f32);
+
+/// One utterance's memory on the device; kernels and the host know its parts by name.
+pub(crate) struct SpeakerMemory(Buffer);
+
+impl SpeakerMemory {
+    pub fn new(context: &Arc<Context>) -> Result<SpeakerMemory> {
+        Ok(SpeakerMemory(Buffer::new(context, size_of::<args::Speaker>())?))
+    }
+
+    pub fn whole(&self) -> Span<args::Speaker> {
+        self.0.span(0, 1)
+    }
+
+    /// Of the talker's next input.
+    pub fn position(&self) -> Span<u32> {
+        self.0.span(std::mem::offset_of!(args::Speaker, position), 1)
+    }
+
+    /// The newest frame's, as far as they are chosen.
+    pub fn codes(&self) -> Span<u32> {
+        self.0.span(std::mem::offset_of!(args::Speaker, codes), args::ROW_GROUPS as usize)
+    }
+
+    /// Addresses of its keys' and values' pages.
+    pub fn pages(&self) -> Span<u64> {
+        self.0.span(std::mem::offset_of!(args::Speaker, pages), args::KV_PAGES_MAX as usize)
+    }
+
+    pub fn buffer(&self) -> &Buffer {
+        &self.0
+    }
+}
+
+// SAFETY: plain numbers without padding (asserted below), and any bits are a value of each.
+unsafe impl Number for args::Speaker {}
+const _: () = {
+    let numbers = 8 * args::KV_PAGES_MAX as usize + 8 + 8 + 4 * 5 + 3 * 4 * args::ROW_GROUPS as usize + 2 * 16 + 4;
+    assert!(size_of::<args::Speaker>() == numbers + args::SAMPLE_SCORES_MAX as usize);
+};
+/// A kernel of gemm.cu, and its tile.
+struct Gemm {
+    function: Function,
+    rows: u32,
+    outputs: u32,
+    threads: u32,
 }
 
 /// Every kernel, found when the device is opened.
@@ -77,15 +167,16 @@ pub(crate) struct Kernels {
     rms_norm: Function,
     layer_norm: Function,
     add: Function,
-    /// By storage, then by rows of x: 1, 2, 4, 8.
-    linear: [[Function; 4]; 3],
-    silu: Function,
-    silu_mul: Function,
-    gelu: Function,
-    append: Function,
-    attention: Function,
+    /// By storage, then by rows of x and outputs of a warp: 1 and 1, 1 and 2, 2, 4 and 8 and 2.
+    linear: [[Function; 5]; 3],
+    /// By what keys and values are stored in.
+    append: [Function; 2],
+    attention: [Function; 2],
     attention_join: Function,
     embed: Function,
+    enter: Function,
+    leave: Function,
+    put_page: Function,
     sample: Function,
     rvq: Function,
     conv_wide: Function,
@@ -96,6 +187,8 @@ pub(crate) struct Kernels {
     transpose: Function,
     snake: Function,
     clamp: Function,
+    /// By storage; the tile with the fewest rows first.
+    gemm: [Vec<Gemm>; 3],
 }
 
 /// An address for a kernel that takes null for none.
@@ -106,6 +199,43 @@ fn address<T: Number>(span: Option<&Span<T>>) -> *const T {
 /// Blocks of 256 for `count` threads.
 fn over(count: usize) -> Shape {
     Shape::new([count.div_ceil(256) as u32, 1, 1], 256)
+}
+
+/// The sizes of a matrix times rows, checked.
+fn linear_args(
+    weight: &Matrix,
+    bias: Option<&Span<f32>>,
+    norm: Option<Norm>,
+    finish: Finish,
+    x: &Span<f32>,
+    y: &Span<f32>,
+) -> args::Linear {
+    let (outputs, inputs) = (weight.rows, weight.width);
+    let rows = x.len() / inputs;
+    let (finish, scale, width) = match finish {
+        Finish::Store => (args::FINISH_STORE, None, outputs),
+        Finish::Add(scale) => (args::FINISH_ADD, scale, outputs),
+        Finish::Gate => (args::FINISH_GATE, None, outputs / 2),
+        Finish::Silu => (args::FINISH_SILU, None, outputs),
+        Finish::Gelu => (args::FINISH_GELU, None, outputs),
+    };
+    assert_eq!((x.len(), y.len()), (rows * inputs, rows * width));
+    assert!([bias, scale].into_iter().flatten().all(|by_output| by_output.len() == outputs));
+    assert!(norm.is_none_or(|(weight, _)| weight.len() == inputs));
+    assert!([weight.numbers.ptr() as usize, x.ptr() as usize].iter().all(|at| at % 16 == 0));
+    args::Linear {
+        weight: weight.numbers.ptr().cast(),
+        bias: address(bias),
+        norm: address(norm.map(|(weight, _)| weight)),
+        scale: address(scale),
+        x: x.ptr(),
+        y: y.ptr_mut(),
+        eps: norm.map_or(0.0, |(_, eps)| eps),
+        inputs: inputs as u32,
+        outputs: outputs as u32,
+        rows: rows as u32,
+        finish,
+    }
 }
 
 /// Threads for a row of a norm: some numbers each, as many as keep a block busy.
@@ -126,26 +256,49 @@ impl Kernels {
         };
         let [norm, linear, attention] = [module("norm")?, module("linear")?, module("attention")?];
         let [conv, snake] = [module("conv")?, module("snake")?];
-        let linears = |names: [&'static CStr; 4]| -> Result<[Function; 4]> {
-            let [one, two, four, eight] = names;
-            Ok([linear.function(one)?, linear.function(two)?, linear.function(four)?, linear.function(eight)?])
+        let linears = |names: [&'static CStr; 5]| -> Result<[Function; 5]> {
+            let [a, b, c, d, e] = names.map(|name| linear.function(name));
+            Ok([a?, b?, c?, d?, e?])
+        };
+        let speaker = module("speaker")?;
+        let gemm = module("gemm")?;
+        let tile = |name: &'static CStr, rows, outputs, threads| -> Result<Gemm> {
+            Ok(Gemm { function: gemm.function(name)?, rows, outputs, threads })
         };
         Ok(Kernels {
             rms_norm: norm.function(c"rms_norm")?,
             layer_norm: norm.function(c"layer_norm")?,
             add: norm.function(c"add")?,
             linear: [
-                linears([c"linear_bf16_1", c"linear_bf16_2", c"linear_bf16_4", c"linear_bf16_8"])?,
-                linears([c"linear_f16_1", c"linear_f16_2", c"linear_f16_4", c"linear_f16_8"])?,
-                linears([c"linear_f32_1", c"linear_f32_2", c"linear_f32_4", c"linear_f32_8"])?,
+                linears([
+                    c"linear_bf16_1_1",
+                    c"linear_bf16_1_2",
+                    c"linear_bf16_2_2",
+                    c"linear_bf16_4_2",
+                    c"linear_bf16_8_2",
+                ])?,
+                linears([
+                    c"linear_f16_1_1",
+                    c"linear_f16_1_2",
+                    c"linear_f16_2_2",
+                    c"linear_f16_4_2",
+                    c"linear_f16_8_2",
+                ])?,
+                linears([
+                    c"linear_f32_1_1",
+                    c"linear_f32_1_2",
+                    c"linear_f32_2_2",
+                    c"linear_f32_4_2",
+                    c"linear_f32_8_2",
+                ])?,
             ],
-            silu: linear.function(c"silu")?,
-            silu_mul: linear.function(c"silu_mul")?,
-            gelu: linear.function(c"gelu")?,
-            append: attention.function(c"append")?,
-            attention: attention.function(c"attention")?,
+            append: [attention.function(c"append_f32")?, attention.function(c"append_bf16")?],
+            attention: [attention.function(c"attention_f32")?, attention.function(c"attention_bf16")?],
             attention_join: attention.function(c"attention_join")?,
             embed: module("embed")?.function(c"embed")?,
+            enter: speaker.function(c"enter")?,
+            leave: speaker.function(c"leave")?,
+            put_page: speaker.function(c"put_page")?,
             sample: module("sample")?.function(c"sample")?,
             rvq: module("rvq")?.function(c"rvq")?,
             conv_wide: conv.function(c"conv_wide")?,
@@ -156,6 +309,16 @@ impl Kernels {
             transpose: conv.function(c"transpose")?,
             snake: snake.function(c"snake")?,
             clamp: snake.function(c"clamp")?,
+            gemm: [
+                vec![
+                    tile(c"gemm_bf16_16x64", 16, 64, 128)?,
+                    tile(c"gemm_bf16_32x64", 32, 64, 128)?,
+                    tile(c"gemm_bf16_64x64", 64, 64, 128)?,
+                    tile(c"gemm_bf16_64x128", 64, 128, 256)?,
+                ],
+                vec![tile(c"gemm_f16_32x64", 32, 64, 128)?],
+                vec![tile(c"gemm_f32_32x64", 32, 64, 128)?],
+            ],
         })
     }
 
@@ -199,70 +362,39 @@ impl Kernels {
 
     // ---- linear.cu -------------------------------------------------------------------------------------------
 
-    /// y[t] = weight x[t] (+ bias), for any number of rows: eight at a time read the weight once.
+    /// y[t] = finish(weight norm(x[t]) (+ bias)), for any number of rows: eight at a time read the weight once.
+    #[allow(clippy::too_many_arguments)] // one launch, one struct; a Rust struct for it would be written twice
     pub fn linear(
         &self,
         stream: &Stream,
         weight: &Matrix,
         bias: Option<&Span<f32>>,
+        norm: Option<Norm>,
+        finish: Finish,
         x: &Span<f32>,
         y: &Span<f32>,
     ) -> Result<()> {
-        let (outputs, inputs) = (weight.rows, weight.width);
-        let rows = x.len() / inputs;
-        assert_eq!((x.len(), y.len()), (rows * inputs, rows * outputs));
-        assert!(bias.is_none_or(|bias| bias.len() == outputs));
-        assert!([weight.numbers.ptr() as usize, x.ptr() as usize].iter().all(|at| at % 16 == 0));
+        let gate = matches!(finish, Finish::Gate);
+        let a = linear_args(weight, bias, norm, finish, x, y);
         // Rows of a pass and outputs of a warp, as the kernel's name has them.
-        let (which, together, each) = match rows {
-            0 | 1 => (0, 1, 1),
-            2 => (1, 2, 1),
-            3 | 4 => (2, 4, 2),
-            _ => (3, args::LINEAR_ROWS as usize, 2),
+        let (which, together, each) = match a.rows {
+            1 if !gate => (0, 1, 1),
+            1 => (1, 1, 2),
+            2 => (2, 2, 2),
+            3 | 4 => (3, 4, 2),
+            _ => (4, args::LINEAR_ROWS, 2),
         };
-        let warps = args::LINEAR_WARPS as usize;
-        let grid = [outputs.div_ceil(warps * each) as u32, rows.div_ceil(together) as u32, 1];
-        let a = args::Linear {
-            weight: weight.numbers.ptr().cast(),
-            bias: address(bias),
-            x: x.ptr(),
-            y: y.ptr_mut(),
-            inputs: inputs as u32,
-            outputs: outputs as u32,
-            rows: rows as u32,
-        };
+        let grid = [a.outputs.div_ceil(args::LINEAR_WARPS * each), a.rows.div_ceil(together), 1];
         let function = &self.linear[weight.stored() as usize][which];
         // SAFETY: as the head of this file says.
-        unsafe { function.launch(stream, Shape::new(grid, 32 * warps as u32), &a) }
-    }
-
-    /// gate = silu(gate) * up.
-    pub fn silu_mul(&self, stream: &Stream, gate: &Span<f32>, up: &Span<f32>) -> Result<()> {
-        assert_eq!(gate.len(), up.len());
-        self.activate(&self.silu_mul, stream, gate, Some(up))
-    }
-
-    /// x = silu(x).
-    pub fn silu(&self, stream: &Stream, x: &Span<f32>) -> Result<()> {
-        self.activate(&self.silu, stream, x, None)
-    }
-
-    /// x = GELU(x), exact (erf).
-    pub fn gelu(&self, stream: &Stream, x: &Span<f32>) -> Result<()> {
-        self.activate(&self.gelu, stream, x, None)
-    }
-
-    fn activate(&self, function: &Function, stream: &Stream, x: &Span<f32>, y: Option<&Span<f32>>) -> Result<()> {
-        let a = args::Activate { x: x.ptr_mut(), y: address(y), count: x.len() as u32 };
-        // SAFETY: as the head of this file says.
-        unsafe { function.launch(stream, over(x.len()), &a) }
+        unsafe { function.launch(stream, Shape::new(grid, 32 * args::LINEAR_WARPS), &a) }
     }
 
     // ---- attention.cu ----------------------------------------------------------------------------------------
 
-    /// Norms the heads of q (in place) and k, turns them by their positions (`turns` of the reference, a row a position), and
-    /// puts k and v behind what keys and values hold. The first row stands at `position`.
-    #[allow(clippy::too_many_arguments)] // one launch, one struct; a Rust struct for it would be written twice
+    /// Norms the heads of q and k in qkv [rows][q, k, v], turns them by their positions (`turns` of the reference, a row a
+    /// position), leaves q, and puts k and v behind what the store holds. The first row stands at `position`.
+    #[allow(clippy::too_many_arguments)] // as `linear`
     pub fn append(
         &self,
         stream: &Stream,
@@ -270,88 +402,75 @@ impl Kernels {
         norm: Option<QkNorm>,
         turns: &Span<f32>,
         position: &Span<u32>,
-        q: &Span<f32>,
-        (k, v): (&Span<f32>, &Span<f32>),
-        (keys, values): (&Span<f32>, &Span<f32>),
+        qkv: &Span<f32>,
+        store: &Store,
     ) -> Result<()> {
-        let (q_width, kv_width) = (shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim);
-        let rows = q.len() / q_width;
-        assert_eq!([q.len(), k.len(), v.len()], [rows * q_width, rows * kv_width, rows * kv_width]);
-        assert_eq!([keys.len(), values.len()], [shape.capacity * kv_width; 2]);
-        assert!(rows <= shape.capacity, "two rows of one launch would lie at the same place");
+        let rows = qkv.len() / shape.qkv_width();
+        assert_eq!(qkv.len(), rows * shape.qkv_width());
+        store.check(shape, rows);
         assert!(shape.head_dim.is_multiple_of(2) && turns.len().is_multiple_of(shape.head_dim) && position.len() == 1);
         assert!(norm.as_ref().is_none_or(|n| [n.q.len(), n.k.len()] == [shape.head_dim; 2]));
         let a = args::Append {
-            q: q.ptr_mut(),
-            k: k.ptr(),
-            v: v.ptr(),
+            qkv: qkv.ptr_mut(),
             q_norm: address(norm.as_ref().map(|n| n.q)),
             k_norm: address(norm.as_ref().map(|n| n.k)),
             turns: turns.ptr(),
             position: position.ptr(),
-            keys: keys.ptr_mut(),
-            values: values.ptr_mut(),
+            store: store.args(),
             eps: norm.as_ref().map_or(0.0, |n| n.eps),
             rows: rows as u32,
             heads: shape.heads as u32,
             kv_heads: shape.kv_heads as u32,
             head_dim: shape.head_dim as u32,
-            capacity: shape.capacity as u32,
         };
         let warps = rows * (shape.heads + 2 * shape.kv_heads);
+        let function = &self.append[store.numbers as usize];
         // SAFETY: as the head of this file says.
-        unsafe { self.append.launch(stream, Shape::new([warps.div_ceil(4) as u32, 1, 1], 128), &a) }
+        unsafe { function.launch(stream, Shape::new([warps.div_ceil(4) as u32, 1, 1], 128), &a) }
     }
 
-    /// Causal attention of the newest rows, the first of which stands at `position` and is in keys and values already.
-    /// `parts` is scratch, as `Attention::parts_len` says.
-    #[allow(clippy::too_many_arguments)] // as `append`
+    /// Causal attention of rows that `append` has left in qkv and put in the store; the first stands `behind` positions after
+    /// `position`. `parts` is scratch, as `Attention::parts_len` says. y [rows][heads * head_dim].
+    #[allow(clippy::too_many_arguments)] // as `linear`
     pub fn attention(
         &self,
         stream: &Stream,
         shape: &Attention,
         position: &Span<u32>,
-        q: &Span<f32>,
-        (keys, values): (&Span<f32>, &Span<f32>),
+        behind: usize,
+        qkv: &Span<f32>,
+        store: &Store,
         parts: &Span<f32>,
         y: &Span<f32>,
     ) -> Result<()> {
-        let (q_width, kv_width) = (shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim);
-        let rows = q.len() / q_width;
-        assert_eq!([q.len(), y.len()], [rows * q_width; 2]);
-        assert_eq!([keys.len(), values.len()], [shape.capacity * kv_width; 2]);
+        let rows = qkv.len() / shape.qkv_width();
+        assert_eq!([qkv.len(), y.len()], [rows * shape.qkv_width(), rows * shape.heads * shape.head_dim]);
+        store.check(shape, rows);
         assert!(shape.heads.is_multiple_of(shape.kv_heads) && position.len() == 1);
-        assert!(shape.span <= args::ATTENTION_SPAN_MAX as usize && shape.head_dim <= args::HEAD_DIM_MAX as usize);
-        assert!(
-            shape.window.is_none_or(|window| shape.capacity >= window + rows - 1),
-            "what the first row sees is there"
-        );
-        assert!(parts.len() >= shape.parts_len(rows));
-        let (spans, heads) = (shape.spans(), shape.heads as u32);
+        assert!(shape.head_dim <= args::HEAD_DIM_MAX as usize && parts.len() >= shape.parts_len(rows));
         let a = args::Attention {
-            q: q.ptr(),
-            keys: keys.ptr(),
-            values: values.ptr(),
+            qkv: qkv.ptr(),
             position: position.ptr(),
+            store: store.args(),
             y: y.ptr_mut(),
-            parts: if spans > 1 { parts.ptr_mut() } else { std::ptr::null_mut() },
-            heads,
+            parts: parts.ptr_mut(),
+            heads: shape.heads as u32,
             kv_heads: shape.kv_heads as u32,
             head_dim: shape.head_dim as u32,
             window: shape.window.unwrap_or(0) as u32,
-            capacity: shape.capacity as u32,
-            span: shape.span as u32,
-            spans: spans as u32,
+            spans: shape.spans as u32,
+            behind: behind as u32,
         };
-        let grid = Shape::new([heads, rows as u32, spans as u32], args::ATTENTION_THREADS);
+        let grid = [a.heads, rows as u32, a.spans];
+        let function = &self.attention[store.numbers as usize];
         // SAFETY: as the head of this file says.
-        unsafe { self.attention.launch(stream, grid, &a) }?;
-        if spans == 1 {
+        unsafe { function.launch(stream, Shape::new(grid, args::ATTENTION_THREADS), &a) }?;
+        if shape.spans == 1 {
             return Ok(());
         }
-        let grid = Shape::new([heads, rows as u32, 1], shape.head_dim.next_multiple_of(32) as u32);
+        let shape = Shape::new([a.heads, rows as u32, 1], shape.head_dim.next_multiple_of(32) as u32);
         // SAFETY: as the head of this file says.
-        unsafe { self.attention_join.launch(stream, grid, &a) }
+        unsafe { self.attention_join.launch(stream, shape, &a) }
     }
 
     // ---- embed.cu --------------------------------------------------------------------------------------------
@@ -386,43 +505,86 @@ impl Kernels {
         unsafe { self.embed.launch(stream, shape, &a) }
     }
 
+    // ---- speaker.cu ------------------------------------------------------------------------------------------
+
+    /// Tells the speaker what the host knows of its next step or choice. `text`: numbers of the host's pinned memory and where
+    /// they go; `codes` take the place of the last frame's; `forced` are seen by later groups in place of the chosen.
+    pub fn enter(
+        &self,
+        stream: &Stream,
+        speaker: &SpeakerMemory,
+        text: Option<(&Span<f32>, &Span<f32>)>,
+        may_end: bool,
+        codes: Option<&Frame>,
+        forced: Option<&Frame>,
+    ) -> Result<()> {
+        assert!(text.is_none_or(|(from, to)| from.len() == to.len()));
+        let a = args::Enter {
+            speaker: speaker.whole().ptr_mut(),
+            text_from: address(text.map(|(from, _)| from)),
+            text_to: text.map_or(std::ptr::null_mut(), |(_, to)| to.ptr_mut()),
+            width: text.map_or(0, |(from, _)| from.len()) as u32,
+            may_end: may_end.into(),
+            set_codes: codes.is_some().into(),
+            codes: codes.copied().unwrap_or_default().map(u32::from),
+            forced: forced.map_or([args::NO_CODE; args::ROW_GROUPS as usize], |frame| frame.map(u32::from)),
+        };
+        // SAFETY: as the head of this file says.
+        unsafe { self.enter.launch(stream, Shape::new([1, 1, 1], 512), &a) }
+    }
+
+    /// Counts positions and frames; with a `report`, `args::ROW_GROUPS` codes as chosen and the fault land there.
+    pub fn leave(
+        &self,
+        stream: &Stream,
+        speaker: &SpeakerMemory,
+        positions: usize,
+        frames: usize,
+        report: Option<&Span<u32>>,
+    ) -> Result<()> {
+        assert!(report.is_none_or(|report| report.len() > args::ROW_GROUPS as usize));
+        let a = args::Leave {
+            speaker: speaker.whole().ptr_mut(),
+            report: report.map_or(std::ptr::null_mut(), Span::ptr_mut),
+            positions: positions as u32,
+            frames: frames as u32,
+        };
+        // SAFETY: as the head of this file says.
+        unsafe { self.leave.launch(stream, Shape::new([1, 1, 1], 32), &a) }
+    }
+
+    /// Puts a page into the speaker's list.
+    pub fn put_page(&self, stream: &Stream, speaker: &SpeakerMemory, index: usize, page: &Span<u8>) -> Result<()> {
+        assert!(index < args::KV_PAGES_MAX as usize);
+        let a = args::PutPage {
+            speaker: speaker.whole().ptr_mut(),
+            page: page.ptr() as u64,
+            index: index as u32,
+        };
+        // SAFETY: as the head of this file says.
+        unsafe { self.put_page.launch(stream, Shape::new([1, 1, 1], 1), &a) }
+    }
+
     // ---- sample.cu -------------------------------------------------------------------------------------------
 
-    /// Chooses a code from scores. `seen` marks what the penalty is for, and the choice is marked in it; `frame` is how many
-    /// were chosen before in group 0.
-    #[allow(clippy::too_many_arguments)] // as `append`
+    /// Chooses the code of a group from scores, as the speaker's memory says, and notes it there. `suppressed`: the talker's
+    /// controls, scores from `.0` on are out, but for `.1` (eos) where the speech may end.
     pub fn sample(
         &self,
         stream: &Stream,
-        choosing: &Choosing,
-        uniform: &Uniform,
-        frame: &Span<u32>,
+        speaker: &SpeakerMemory,
+        group: usize,
+        suppressed: Option<(usize, usize)>,
         scores: &Span<f32>,
-        seen: Option<&Span<u8>>,
-        chosen: &Span<u32>,
     ) -> Result<()> {
         let count = scores.len();
-        assert!(count <= args::SAMPLE_SCORES_MAX as usize && frame.len() == 1 && chosen.len() == 1);
-        assert!(seen.is_none_or(|seen| seen.len() == count));
-        let (uniform, seed, group) = match uniform {
-            Uniform::Seed { seed, group } => (std::ptr::null(), *seed, *group as u32),
-            Uniform::Given(u) => (u.ptr(), 0, 0),
-        };
-        let (suppressed_from, eos) = choosing.suppressed.unwrap_or((count, 0));
+        assert!(count <= args::SAMPLE_SCORES_MAX as usize && group < args::ROW_GROUPS as usize);
+        let (suppressed_from, eos) = suppressed.unwrap_or((count, 0));
         let a = args::Sample {
             scores: scores.ptr(),
-            seen: seen.map_or(std::ptr::null_mut(), Span::ptr_mut),
-            frame: frame.ptr(),
-            uniform,
-            chosen: chosen.ptr_mut(),
-            seed,
-            repetition_penalty: choosing.repetition_penalty,
-            temperature: choosing.temperature,
-            top_p: choosing.top_p,
-            top_k: choosing.top_k as u32,
-            do_sample: choosing.do_sample.into(),
+            speaker: speaker.whole().ptr_mut(),
             count: count as u32,
-            group,
+            group: group as u32,
             suppressed_from: suppressed_from as u32,
             eos: eos as u32,
         };
@@ -569,6 +731,33 @@ impl Kernels {
         unsafe { self.transpose.launch(stream, Shape::new(grid, 256), &a) }
     }
 
+    // ---- gemm.cu ---------------------------------------------------------------------------------------------
+
+    /// As `linear` without a norm, and made for many rows. A row's bits are the same with any number of them, but others than
+    /// `linear`'s own.
+    pub fn gemm(
+        &self,
+        stream: &Stream,
+        weight: &Matrix,
+        bias: Option<&Span<f32>>,
+        finish: Finish,
+        x: &Span<f32>,
+        y: &Span<f32>,
+    ) -> Result<()> {
+        let a = linear_args(weight, bias, None, finish, x, y);
+        assert!(a.finish != args::FINISH_GATE || a.outputs.is_multiple_of(2));
+        let tiles = &self.gemm[weight.stored() as usize];
+        let tile = tiles.iter().find(|tile| a.rows <= tile.rows).unwrap_or(&tiles[tiles.len() - 1]);
+        // Blocks that share the inputs, enough to keep the device busy with few rows. A row's bits depend on how many there are,
+        // so the matrix alone decides.
+        let slices = if a.outputs < 2048 { 8 } else { 4 };
+        let grid = [a.outputs.div_ceil(tile.outputs) * slices, a.rows.div_ceil(tile.rows), 1];
+        let clusters = stream.context().gpu.compute_capability >= (9, 0);
+        let shape = Shape { cluster: clusters.then_some(slices), ..Shape::new(grid, tile.threads) };
+        // SAFETY: as the head of this file says.
+        unsafe { tile.function.launch(stream, shape, &a) }
+    }
+
     // ---- snake.cu --------------------------------------------------------------------------------------------
 
     /// y = x + inv_beta * sin(alpha x)^2, [channel][len]; y may be x.
@@ -595,6 +784,8 @@ impl Kernels {
 
     /// x into -1 .. 1; NaN stays NaN, so that it is found.
     pub fn clamp(&self, stream: &Stream, x: &Span<f32>) -> Result<()> {
-        self.activate(&self.clamp, stream, x, None)
+        let a = args::Clamp { x: x.ptr_mut(), count: x.len() as u32 };
+        // SAFETY: as the head of this file says.
+        unsafe { self.clamp.launch(stream, over(x.len()), &a) }
     }
 }

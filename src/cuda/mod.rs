@@ -1,10 +1,29 @@
-//! The model on an NVIDIA GPU. So far its kernels and their launches, each proved against the function of the same name in
-//! [`crate::cpu`]; no speech is computed with them yet.
-#![cfg_attr(not(test), expect(dead_code, reason = "the backend that launches the kernels is not there yet"))]
+//! The model on an NVIDIA GPU: the same speech as [`crate::cpu`]'s, which every kernel is checked against. Read `frames` and
+//! `codec` first (what lies on the device and in which order it is launched), then `talker`, `predictor` and `stack`; `kernels`
+//! has every launch, `upload` every repacking of a weight, `lanes` and `stepwise` are the two seams of [`crate::backend`].
+//!
+//! It knows of the reference its rope table and its choice, for margins; nothing else.
 
 mod args;
+pub(crate) mod codec;
+mod frames;
 pub(crate) mod kernels;
+pub(crate) mod lanes;
+mod predictor;
+pub(crate) mod stack;
+pub(crate) mod stepwise;
+mod talker;
 pub(crate) mod upload;
+
+use crate::device::{KvNumbers, Loading};
+use crate::driver::{Context, Gpu, Stream};
+use crate::error::Result;
+use crate::model::Model;
+use codec::Codec;
+use frames::{Frames, FramesOptions};
+use kernels::Kernels;
+use serde::Serialize;
+use std::sync::Arc;
 
 include!(concat!(env!("OUT_DIR"), "/images.rs"));
 
@@ -12,4 +31,79 @@ include!(concat!(env!("OUT_DIR"), "/images.rs"));
 /// where no CUDA compiler was found when it was built.
 pub fn built_for() -> &'static [&'static str] {
     BUILT_FOR
+}
+
+/// Whether a kernel of this build runs on it: machine code of its generation, or PTX of an older one.
+pub fn runs_on(gpu: &Gpu) -> bool {
+    built_for().iter().any(|code| {
+        let (kind, number) = code.split_once('_').unwrap_or_default();
+        let number: u32 = number.parse().unwrap_or(u32::MAX);
+        let (major, minor) = gpu.compute_capability;
+        let newer = 10 * major + minor >= number;
+        newer && (kind == "compute" || number / 10 == major)
+    })
+}
+
+/// What a model holds of a device's memory, by part; without the driver's own.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[non_exhaustive]
+pub struct Memory {
+    /// Weights of talker and predictor.
+    pub frames_weights_bytes: usize,
+    /// Weights of the codec.
+    pub codec_weights_bytes: usize,
+    /// Pages of keys and values, in use or kept for the next.
+    pub kv_bytes: usize,
+    /// All else: scratch, and each slot's small memory and codec state.
+    pub working_bytes: usize,
+    /// Together.
+    pub total_bytes: usize,
+}
+
+/// A model on a GPU.
+struct Loaded {
+    frames: Frames,
+    codec: Codec,
+    context: Arc<Context>,
+    frames_weights_bytes: usize,
+    codec_weights_bytes: usize,
+}
+
+/// How it is loaded.
+#[derive(Clone, Copy)]
+pub(crate) struct Options {
+    pub index: usize,
+    pub slots: usize,
+    pub kv: KvNumbers,
+    /// Positions of all slots together that keys and values are kept for, at most; `None`: what the memory holds.
+    pub positions: Option<usize>,
+}
+
+/// Uploads everything, and records every launch that is replayed.
+fn load(model: &Arc<Model>, options: &Options, progress: &mut dyn FnMut(Loading)) -> Result<Loaded> {
+    let context = Context::open(options.index)?;
+    let kernels = Arc::new(Kernels::load(&context)?);
+    let stream = Stream::new(&context)?;
+    let frames_weights_bytes = Frames::weight_bytes(&stream, model)?;
+    let codec_weights_bytes = Codec::weight_bytes(&stream, model)?;
+    let mut loading = Loading { done_bytes: 0, total_bytes: frames_weights_bytes + codec_weights_bytes };
+    let mut hear = |bytes| {
+        loading.done_bytes += bytes;
+        progress(loading);
+    };
+    let Options { slots, kv, positions, .. } = *options;
+    let positions = positions.unwrap_or(usize::MAX);
+    let frames = Frames::open(&context, &kernels, model, &FramesOptions { slots, kv, positions }, &mut hear)?;
+    let codec = Codec::open(&context, &kernels, model, slots, &mut hear)?;
+    Ok(Loaded { frames, codec, context, frames_weights_bytes, codec_weights_bytes })
+}
+
+impl Loaded {
+    fn memory(&self) -> Memory {
+        let Loaded { frames_weights_bytes, codec_weights_bytes, .. } = *self;
+        let (kv_bytes, total_bytes) = (self.frames.kv_bytes(), self.context.allocated_bytes());
+        let named = frames_weights_bytes + codec_weights_bytes + kv_bytes;
+        let working_bytes = total_bytes.saturating_sub(named);
+        Memory { frames_weights_bytes, codec_weights_bytes, kv_bytes, working_bytes, total_bytes }
+    }
 }

@@ -1,32 +1,146 @@
-//! Weights to the device, once. Owns every repacking of them.
+//! Weights to the device, once, all in one block. Owns every repacking of them.
 
 use super::args;
-use crate::driver::{Span, Stream};
+use crate::driver::{Buffer, Number, Span, Stream};
 use crate::error::Result;
 use crate::weights::{self, Dtype, Tensor};
+use std::borrow::Cow;
 
-/// A matrix on the device, stored as its file has it: a linear's weight, or a table of rows.
+/// Where spans begin: more than any kernel's loads ask for.
+const ALIGNMENT: usize = 256;
+
+/// Places weights one behind the other in one block. The same walk runs twice: first to count, then to place.
+pub(crate) struct Uploader<'a> {
+    pub stream: &'a Stream,
+    block: Buffer,
+    counting: bool,
+    at: usize,
+    /// Told how many bytes came to be placed.
+    progress: &'a mut dyn FnMut(usize),
+}
+
+impl<'a> Uploader<'a> {
+    /// How many bytes `walk` would place.
+    pub fn count<R>(stream: &'a Stream, walk: impl Fn(&mut Uploader) -> Result<R>) -> Result<usize> {
+        let block = Buffer::pretend(stream.context());
+        let mut uploader = Uploader { stream, block, counting: true, at: 0, progress: &mut |_| {} };
+        walk(&mut uploader)?;
+        Ok(uploader.at)
+    }
+
+    /// Places what `walk` asks for.
+    pub fn run<R>(
+        stream: &'a Stream,
+        progress: &'a mut dyn FnMut(usize),
+        walk: impl Fn(&mut Uploader) -> Result<R>,
+    ) -> Result<R> {
+        let bytes = Uploader::count(stream, &walk)?;
+        let block = Buffer::new(stream.context(), bytes)?;
+        walk(&mut Uploader { stream, block, counting: false, at: 0, progress })
+    }
+
+    /// Room for so many numbers, which hold anything.
+    pub fn room<T: Number>(&mut self, len: usize) -> Span<T> {
+        let span = self.block.span(self.at, len);
+        self.at += (len * size_of::<T>()).next_multiple_of(ALIGNMENT);
+        span
+    }
+
+    /// These numbers, made only when they are placed.
+    pub fn made<'n, T: Number>(&mut self, len: usize, numbers: impl FnOnce() -> Cow<'n, [T]>) -> Result<Span<T>> {
+        let span = self.room(len);
+        if !self.counting {
+            span.write(self.stream, &numbers())?;
+            (self.progress)((len * size_of::<T>()).next_multiple_of(ALIGNMENT));
+        }
+        Ok(span)
+    }
+
+    pub fn floats(&mut self, numbers: &[f32]) -> Result<Span<f32>> {
+        self.made(numbers.len(), || numbers.into())
+    }
+
+    pub fn matrix(&mut self, tensor: &Tensor) -> Result<Matrix> {
+        self.stacked(&[tensor])
+    }
+
+    /// Matrices of one width, one below the other.
+    pub fn stacked(&mut self, tensors: &[&Tensor]) -> Result<Matrix> {
+        let (dtype, width) = (common(tensors), width(tensors[0]));
+        let rows = tensors.iter().map(|tensor| tensor.shape[0]).sum();
+        let numbers = self.made(rows * width * dtype.bytes(), || match tensors {
+            [one] => bytes_as(one, dtype),
+            all => all.iter().flat_map(|tensor| bytes_as(tensor, dtype).into_owned()).collect(),
+        })?;
+        Ok(Matrix { numbers, dtype, rows, width })
+    }
+
+    /// Two matrices of one shape, row by row in turns.
+    pub fn in_turns(&mut self, first: &Tensor, second: &Tensor) -> Result<Matrix> {
+        let (dtype, width) = (common(&[first, second]), width(first));
+        let rows = 2 * first.shape[0];
+        let numbers = self.made(rows * width * dtype.bytes(), || {
+            let (first, second, row) = (bytes_as(first, dtype), bytes_as(second, dtype), width * dtype.bytes());
+            let pairs = first.chunks_exact(row).zip(second.chunks_exact(row));
+            pairs.flat_map(|(first, second)| [first, second]).flatten().copied().collect()
+        })?;
+        Ok(Matrix { numbers, dtype, rows, width })
+    }
+}
+
+/// The storage that all have, else f32.
+fn common(tensors: &[&Tensor]) -> Dtype {
+    let first = tensors[0].dtype;
+    if tensors.iter().all(|tensor| tensor.dtype == first) { first } else { Dtype::F32 }
+}
+
+fn width(tensor: &Tensor) -> usize {
+    tensor.shape[1..].iter().product()
+}
+
+fn bytes_as(tensor: &Tensor, dtype: Dtype) -> Cow<'_, [u8]> {
+    match tensor.dtype == dtype {
+        true => tensor.bytes().into(),
+        false => tensor.to_f32().iter().flat_map(|number| number.to_le_bytes()).collect(),
+    }
+}
+
+/// A matrix on the device: a linear's weight, or a table of rows.
 pub(crate) struct Matrix {
     pub(super) numbers: Span<u8>,
-    dtype: Dtype,
+    pub(super) dtype: Dtype,
     pub(super) rows: usize,
     pub(super) width: usize,
 }
 
 impl Matrix {
-    pub fn upload(stream: &Stream, tensor: &Tensor) -> Result<Matrix> {
-        let width = tensor.shape[1..].iter().product();
-        let numbers = Span::from(stream, tensor.bytes())?;
-        Ok(Matrix { numbers, dtype: tensor.dtype, rows: tensor.shape[0], width })
+    /// A table in f32 that is computed on the device.
+    pub fn of_floats(uploader: &mut Uploader, rows: usize, width: usize) -> (Matrix, Span<f32>) {
+        let floats: Span<f32> = uploader.room(rows * width);
+        (Matrix { numbers: floats.bytes(), dtype: Dtype::F32, rows, width }, floats)
     }
 
-    /// As kernels know it.
+    /// As kernels know its storage.
     pub(super) fn stored(&self) -> u32 {
         match self.dtype {
             Dtype::Bf16 => args::STORED_BF16,
             Dtype::F16 => args::STORED_F16,
             Dtype::F32 => args::STORED_F32,
         }
+    }
+}
+
+/// A matrix with its bias.
+pub(crate) struct Linear {
+    pub weight: Matrix,
+    pub bias: Option<Span<f32>>,
+}
+
+impl Linear {
+    pub fn upload(uploader: &mut Uploader, linear: &weights::Linear) -> Result<Linear> {
+        let weight = uploader.matrix(&linear.weight)?;
+        let bias = linear.bias.as_deref().map(|bias| uploader.floats(bias)).transpose()?;
+        Ok(Linear { weight, bias })
     }
 }
 

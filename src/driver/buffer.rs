@@ -5,6 +5,7 @@ use crate::error::{Error, Result};
 use std::marker::PhantomData;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 /// A number that host and device store alike: any bytes are one.
 ///
@@ -48,9 +49,13 @@ impl Drop for Block {
         // SAFETY: allocated once by the call's counterpart, and nobody holds it any more. Both calls wait for the work
         // that was begun before them, so a kernel under way keeps its memory.
         let _ = match self.host {
-            None => unsafe { ask!(driver, cuMemFree_v2(self.address)) },
             Some(host) => unsafe { ask!(driver, cuMemFreeHost(host)) },
+            None if self.address == 0 => return, // a pretence
+            None => unsafe { ask!(driver, cuMemFree_v2(self.address)) },
         };
+        if self.host.is_none() {
+            self.context.allocated_bytes.fetch_sub(self.bytes, Relaxed);
+        }
     }
 }
 
@@ -69,7 +74,13 @@ impl Buffer {
                 (e, _) => e,
             }
         })?;
+        context.allocated_bytes.fetch_add(bytes, Relaxed);
         Ok(Buffer::of(Block { context: context.clone(), address, bytes, host: None }))
+    }
+
+    /// No memory at all, whose spans have lengths and nothing else: to count what real ones would take.
+    pub fn pretend(context: &Arc<Context>) -> Buffer {
+        Buffer::of(Block { context: context.clone(), address: 0, bytes: usize::MAX, host: None })
     }
 
     pub(super) fn of(block: Block) -> Buffer {
@@ -127,6 +138,11 @@ impl<T: Number> Span<T> {
         assert!(range.start <= range.end && range.end <= self.len, "{range:?} of {}", self.len);
         let address = self.address + (range.start * size_of::<T>()) as u64;
         Span { block: self.block.clone(), address, len: range.len(), number: PhantomData }
+    }
+
+    /// The same, byte by byte.
+    pub fn bytes(&self) -> Span<u8> {
+        Span { block: self.block.clone(), address: self.address, len: self.len * size_of::<T>(), number: PhantomData }
     }
 
     /// Where kernels find it. No address of this process.

@@ -3,11 +3,14 @@
 use super::{Driver, Gpu, ask, sys};
 use crate::error::{Error, Result};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 /// A GPU in use. It is the device's primary context, so that this process's other CUDA users share its memory and modules
 /// instead of paying for a second one.
 pub(crate) struct Context {
     pub gpu: Gpu,
+    /// Device memory that is held through this.
+    pub(super) allocated_bytes: AtomicUsize,
     driver: Driver,
     device: sys::CUdevice,
     raw: sys::CUcontext,
@@ -33,7 +36,7 @@ impl Context {
         let mut raw = std::ptr::null_mut();
         // SAFETY: writes one handle; given back by drop.
         unsafe { ask!(driver, cuDevicePrimaryCtxRetain(&mut raw, device)) }?;
-        Ok(Arc::new(Context { gpu, driver, device, raw }))
+        Ok(Arc::new(Context { gpu, allocated_bytes: AtomicUsize::new(0), driver, device, raw }))
     }
 
     /// Makes this context the thread's, which most calls work in. Cheap enough to be said before each: other users of
@@ -42,6 +45,11 @@ impl Context {
         // SAFETY: the handle is ours until drop.
         unsafe { ask!(self.driver, cuCtxSetCurrent(self.raw)) }?;
         Ok(self.driver)
+    }
+
+    /// Device memory that is held through this context, without the driver's own.
+    pub fn allocated_bytes(&self) -> usize {
+        self.allocated_bytes.load(Relaxed)
     }
 
     /// What is free of the GPU's memory, whoever uses the rest.

@@ -3,10 +3,6 @@
 //!
 //! `sys` holds the raw calls. `unsafe` begins at each use of one, and the reason stands beside it.
 #![allow(unsafe_code)] // the driver's library and the calls into it
-#![cfg_attr(
-    all(feature = "cuda", not(test)),
-    expect(dead_code, unused_imports, reason = "the CUDA backend is not there yet")
-)]
 
 #[cfg(feature = "cuda")]
 mod buffer;

@@ -1,7 +1,7 @@
 //! Memory of this process that kernels write into directly: where finished frames and samples land.
 
 use super::buffer::Block;
-use super::{Buffer, Context, Number, Span, ask, sys};
+use super::{Buffer, Context, Number, Span, Stream, ask, sys};
 use crate::error::Result;
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -42,6 +42,37 @@ impl<T: Number> Pinned<T> {
     /// As kernels see it.
     pub fn span(&self) -> Span<T> {
         self.buffer.span(0, self.len)
+    }
+
+    /// Copies in, from `start` on. Panics where it ends before. What kernels read of it must not be under way.
+    pub fn write(&mut self, start: usize, from: &[T]) {
+        assert!(start <= self.len && from.len() <= self.len - start, "{} at {start} of {}", from.len(), self.len);
+        for (i, &number) in from.iter().enumerate() {
+            // SAFETY: within the block; volatile, because the device may read it.
+            unsafe { self.host.add(start + i).write_volatile(number) };
+        }
+    }
+
+    /// Copies what stands from `start` on to device memory, in the stream's order: it must stay until then.
+    pub fn copy_to(&self, stream: &Stream, start: usize, to: &Span<T>) -> Result<()> {
+        assert!(start <= self.len && to.len() <= self.len - start, "{} at {start} of {}", to.len(), self.len);
+        let (driver, bytes) = (stream.context().enter()?, to.len() * size_of::<T>());
+        if bytes == 0 {
+            return Ok(()); // the driver takes none for a mistake
+        }
+        // SAFETY: both are that long; blocks outlive the work in streams (Block's drop).
+        unsafe { ask!(driver, cuMemcpyHtoDAsync_v2(to.ptr() as u64, self.host.add(start).cast(), bytes, stream.raw)) }
+    }
+
+    /// Copies device memory here, from `start` on, in the stream's order.
+    pub fn copy_from(&self, stream: &Stream, start: usize, from: &Span<T>) -> Result<()> {
+        assert!(start <= self.len && from.len() <= self.len - start, "{} at {start} of {}", from.len(), self.len);
+        let (driver, bytes) = (stream.context().enter()?, from.len() * size_of::<T>());
+        if bytes == 0 {
+            return Ok(());
+        }
+        // SAFETY: as for `copy_to`.
+        unsafe { ask!(driver, cuMemcpyDtoHAsync_v2(self.host.add(start).cast(), from.ptr() as u64, bytes, stream.raw)) }
     }
 
     /// Copies out what stands from `start` on. Panics where it ends before.

@@ -9,7 +9,7 @@ use crate::cpu::along_time::{self, Signal};
 use crate::cpu::ops;
 use crate::cpu::sample::{TalkerRules, argmax, draw};
 use crate::cpu::simd::tests::{Numbers, threads};
-use crate::cuda::kernels::{Attention, Choosing, Kernels, QkNorm, Uniform};
+use crate::cuda::kernels::{Attention, Choosing, Finish, Kernels, QkNorm, Uniform};
 use crate::cuda::upload::{Conv, Matrix};
 use crate::driver::{Context, Event, Graph, Number, Span, Stream};
 use crate::request::Sampler;
@@ -170,6 +170,100 @@ fn linear() {
             }
         }
     }
+}
+
+#[test]
+#[ignore = "needs an NVIDIA GPU"]
+fn gemm() {
+    let (gpu, mut numbers) = (Gpu::open(), Numbers::new(33));
+    let mut worst = [0.0f32; 3];
+    for (inputs, outputs, rows) in [
+        (1, 1, 1),
+        (15, 3, 17),
+        (8, 10, 33),
+        (17, 130, 9),
+        (70, 34, 65),
+        (264, 62, 20),
+        (1032, 66, 100),
+        (1023, 129, 66),
+        (2048, 1024, 40),
+        (3072, 1024, 64),
+        (1024, 4096, 16),
+        (1024, 6144, 70),
+        (6144, 2048, 24),
+    ] {
+        // The large ones are a matter of bf16 alone.
+        for (which, dtype) in DTYPES.into_iter().enumerate().take(if outputs < 1024 { 3 } else { 1 }) {
+            let what = format!("{outputs} of {inputs} for {rows} rows in {dtype:?}");
+            let weight = Tensor::made(&[outputs, inputs], dtype, &numbers.some(outputs * inputs));
+            // Some numbers of x large, some small.
+            let mut x = numbers.some(rows * inputs);
+            x.iter_mut().enumerate().for_each(|(i, x)| match i % 7 {
+                3 => *x *= 1e3,
+                5 => *x *= 1e-3,
+                _ => {}
+            });
+            let [bias, scale] = [numbers.some(outputs), numbers.some(outputs)];
+            let before = numbers.some(rows * outputs);
+            let there = Matrix::upload(&gpu.stream, &weight).unwrap();
+            let [there_bias, there_scale] = [gpu.put(&bias), gpu.put(&scale)];
+            // What lies behind the outputs stays as it is.
+            let run = |finish: fn(&Span<f32>) -> Finish, bias: Option<&Span<f32>>, x: &[f32], y: &[f32]| {
+                let behind = [f32::NAN; 1000];
+                let whole = gpu.put(&[y, &behind].concat());
+                let y = whole.part(0..y.len());
+                gpu.kernels.gemm(&gpu.stream, &there, bias, finish(&there_scale), &gpu.put(x), &y).unwrap();
+                let mut found = gpu.get(&whole);
+                assert!(found.split_off(y.len()).iter().all(|x| x.is_nan()), "{what}: behind the outputs");
+                found
+            };
+            let poison = vec![f32::NAN; rows * outputs];
+            let mut near = |found: &[f32], expected: &[f32], finish: &str| {
+                assert_near(found, expected, &format!("{what}, {finish}"));
+                let largest = expected.iter().fold(0.0f32, |m, x| m.max(x.abs()));
+                for (a, b) in found.iter().zip(expected) {
+                    worst[which] = worst[which].max((a - b).abs() / largest);
+                }
+            };
+
+            let mut sums = vec![f32::NAN; rows * outputs];
+            ops::linear(&threads(2), &weight, None, &x, &mut sums);
+            near(&run(|_| Finish::Store, None, &x, &poison), &sums, "no bias");
+            ops::linear(&threads(2), &weight, Some(&bias), &x, &mut sums);
+            let found = run(|_| Finish::Store, Some(&there_bias), &x, &poison);
+            near(&found, &sums, "stored");
+            assert_same(&run(|_| Finish::Store, Some(&there_bias), &x, &poison), &found, "again");
+            for count in [1, 5, 16, 31, 64, 67].into_iter().filter(|&count| count < rows) {
+                let some = run(
+                    |_| Finish::Store,
+                    Some(&there_bias),
+                    &x[(rows - count) * inputs..],
+                    &poison[..count * outputs],
+                );
+                assert_same(&some, &found[(rows - count) * outputs..], &format!("{what}: the last {count} alone"));
+            }
+
+            let mut expected = before.clone();
+            ops::add(&mut expected, None, &sums);
+            near(&run(|_| Finish::Add(None), Some(&there_bias), &x, &before), &expected, "added");
+            expected.copy_from_slice(&before);
+            ops::add(&mut expected, Some(&scale), &sums);
+            near(&run(|scale| Finish::Add(Some(scale)), Some(&there_bias), &x, &before), &expected, "scaled and added");
+            expected.copy_from_slice(&sums);
+            ops::silu(&mut expected);
+            near(&run(|_| Finish::Silu, Some(&there_bias), &x, &poison), &expected, "silu");
+            expected.copy_from_slice(&sums);
+            ops::gelu(&mut expected);
+            near(&run(|_| Finish::Gelu, Some(&there_bias), &x, &poison), &expected, "gelu");
+            if outputs.is_multiple_of(2) {
+                let (mut gate, up): (Vec<f32>, Vec<f32>) = sums.chunks_exact(2).map(|pair| (pair[0], pair[1])).unzip();
+                ops::silu_mul(&mut gate, &up);
+                let found = run(|_| Finish::Gate, Some(&there_bias), &x, &poison[..rows * outputs / 2]);
+                near(&found, &gate, "gate");
+            }
+        }
+    }
+    println!("of the largest output at most, by what the weight is stored in: {worst:.1e?}");
 }
 
 #[test]
@@ -607,6 +701,55 @@ fn speed_of_linear() {
             let us = f64::from(took[took.len() / 2]) * 1e3 / copies.len() as f64;
             let name = format!("[{outputs}, {inputs}] x {rows}");
             println!("{name:28} {:9.2} {us:9.2} {:9.0}", bytes as f64 / 1e6, bytes as f64 / us / 1e3);
+        }
+    }
+}
+
+/// What one launch of `gemm` costs, as `speed_of_linear`.
+#[test]
+#[ignore = "measures an NVIDIA GPU"]
+fn speed_of_gemm() {
+    const COPIES_BYTES: usize = 600 << 20;
+    let (gpu, mut numbers) = (Gpu::open(), Numbers::new(34));
+    println!("{}", gpu.context.gpu.name);
+    println!("{:28} {:>9} {:>9} {:>9} {:>9}", "bf16 weight, rows", "MB", "us", "GB/s", "TFLOP/s");
+    // q, k and v, o, gate and up, down of the 0.6B talker; both of its text projection; and of the 1.7B.
+    for (outputs, inputs) in [
+        (4096, 1024),
+        (1024, 2048),
+        (6144, 1024),
+        (1024, 3072),
+        (2048, 2048),
+        (4096, 2048),
+        (12288, 2048),
+        (2048, 6144),
+    ] {
+        let weight = Tensor::made(&[outputs, inputs], Dtype::Bf16, &numbers.some(outputs * inputs));
+        let bytes = weight.bytes().len();
+        let copies: Vec<Matrix> =
+            (0..COPIES_BYTES / bytes).map(|_| Matrix::upload(&gpu.stream, &weight).unwrap()).collect();
+        for rows in [16, 32, 64, 256, 2048] {
+            let (x, y) = (gpu.put(&numbers.some(rows * inputs)), gpu.poisoned(rows * outputs));
+            let touched = vec![x.buffer().clone(), y.buffer().clone()];
+            let graph = Graph::record(&gpu.stream, touched, || {
+                copies.iter().try_for_each(|w| gpu.kernels.gemm(&gpu.stream, w, None, Finish::Store, &x, &y))
+            })
+            .unwrap();
+            let [start, end] = [Event::new(&gpu.context).unwrap(), Event::new(&gpu.context).unwrap()];
+            let mut took: Vec<f32> = (0..12)
+                .map(|_| {
+                    gpu.stream.record(&start).unwrap();
+                    graph.launch(&gpu.stream).unwrap();
+                    gpu.stream.record(&end).unwrap();
+                    end.synchronize().unwrap();
+                    end.ms_since(&start).unwrap()
+                })
+                .collect();
+            took.sort_by(f32::total_cmp);
+            let us = f64::from(took[took.len() / 2]) * 1e3 / copies.len() as f64;
+            let (name, flop) = (format!("[{outputs}, {inputs}] x {rows}"), 2.0 * (outputs * inputs * rows) as f64);
+            let (gb_s, tflop_s) = (bytes as f64 / us / 1e3, flop / us / 1e6);
+            println!("{name:28} {:9.2} {us:9.2} {gb_s:9.0} {tflop_s:9.1}", bytes as f64 / 1e6);
         }
     }
 }

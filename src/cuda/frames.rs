@@ -1,0 +1,517 @@
+//! Frames on the device: prompts and steps of many slots through one talker and one predictor. Owns each slot's memory, its
+//! pages of keys and values, and the recorded launches. Nothing here waits for the device but where it says so.
+//!
+//! A step is two recordings between two small launches: `enter` tells the speaker's memory what the host knows, the talker runs,
+//! the choices and the predictor run, `leave` counts and reports the frame into pinned memory. The recordings know one speaker's
+//! memory; whose utterance it holds is changed by copies, when another slot's turn comes.
+
+use super::args;
+use super::kernels::{Kernels, SpeakerMemory};
+use super::predictor::{self, Predictor};
+use super::stack::{Kv, PAGE_POSITIONS, Rows, page_bytes};
+use super::talker::{self, PROMPT_ROWS, Talker};
+use super::upload::{Matrix, Uploader};
+use crate::backend::SlotId;
+use crate::device::KvNumbers;
+use crate::driver::{Buffer, Context, Event, Graph, Pinned, Span, Stream};
+use crate::error::{Error, Result};
+use crate::frame::{Frame, GROUPS};
+use crate::model::Model;
+use crate::prompt::{CodecInput, Position};
+use crate::request::{Randomness, Sampler, Sampling};
+use std::sync::Arc;
+
+/// Steps of one slot that may be under way.
+pub(crate) const STEPS_AHEAD: usize = 2;
+/// What `leave` reports: the chosen codes and the fault.
+const REPORT_WORDS: usize = GROUPS + 1;
+
+/// Frames of many slots.
+pub(crate) struct Frames {
+    // Dropped in this order: a recording goes before what it touches.
+    step: Graph,
+    choices: Graph,
+    kernels: Arc<Kernels>,
+    stream: Stream,
+    model: Arc<Model>,
+    talker: Talker,
+    predictor: Predictor,
+    desk: talker::Desk,
+    prompt_desk: talker::Desk,
+    predictor_desk: predictor::Desk,
+    hidden: Span<f32>,
+    /// Scores of group 0.
+    scores: Span<f32>,
+    /// Whose utterance the recordings work on.
+    speaker: SpeakerMemory,
+    kv: Kv,
+    resident: Option<SlotId>,
+    slots: Vec<Slot>,
+    pages: Pages,
+    stages: Vec<Stage>,
+    events: Vec<Event>,
+}
+
+/// One utterance's memory.
+struct Slot {
+    memory: SpeakerMemory,
+    /// What its memory begins with.
+    start: Pinned<args::Speaker>,
+    /// Text rows and reports of the steps under way, in turns.
+    text: Pinned<f32>,
+    report: Pinned<u32>,
+    pages: Vec<Span<u8>>,
+    sampling: Option<Sampling>,
+    /// Draws that were given, and how many.
+    uniforms: Option<Span<f64>>,
+    draws: usize,
+    /// Of the talker's next input.
+    position: usize,
+    /// Steps so far, those under way among them.
+    steps: usize,
+}
+
+/// Pages of keys and values, used again.
+struct Pages {
+    free: Vec<Span<u8>>,
+    bytes: usize,
+    made: usize,
+    most: usize,
+}
+
+/// Pinned memory through which a prompt's rows go to the device, and when they are there.
+struct Stage {
+    text: Pinned<f32>,
+    codes: Pinned<u32>,
+    vector: Pinned<f32>,
+    free: Event,
+}
+
+/// A step under way: its report is there once `end` is done.
+pub(crate) struct Ticket {
+    pub slot: SlotId,
+    step: usize,
+    /// Its beginning, the talker's end, its own.
+    pub start: Event,
+    pub chosen: Event,
+    pub end: Event,
+}
+
+/// What a step came to.
+pub(crate) struct Report {
+    pub chosen: Frame,
+    /// The frame's number, from 0.
+    pub frame: usize,
+}
+
+/// How frames are computed.
+#[derive(Clone, Copy)]
+pub(crate) struct FramesOptions {
+    pub slots: usize,
+    pub kv: KvNumbers,
+    /// Positions of all slots together that keys and values are kept for, at most.
+    pub positions: usize,
+}
+
+impl Frames {
+    /// Uploads talker and predictor and records the launches. `progress` hears of bytes placed.
+    pub fn open(
+        context: &Arc<Context>,
+        kernels: &Arc<Kernels>,
+        model: &Arc<Model>,
+        options: &FramesOptions,
+        progress: &mut dyn FnMut(usize),
+    ) -> Result<Frames> {
+        let config = &model.config;
+        check_sizes(config)?;
+        let stream = Stream::new(context)?;
+        let (talker, predictor) = Uploader::run(&stream, progress, |up| upload(up, model))?;
+        predictor.project(kernels, &stream, &talker.codec_embedding)?;
+        let speaker = SpeakerMemory::new(context)?;
+        speaker.whole().bytes().fill(&stream, 0)?;
+        let kv = Kv::Pages { list: speaker.pages(), numbers: options.kv };
+        let desk = talker::Desk::new(context, config, 1, Some(speaker.codes()))?;
+        let prompt_desk = talker::Desk::new(context, config, PROMPT_ROWS, None)?;
+        let predictor_desk = predictor::Desk::new(context, &stream, config)?;
+        let hidden = Span::new(context, config.talker.hidden)?;
+        let scores = Span::new(context, config.talker_vocab)?;
+
+        let touched = || -> Vec<Buffer> {
+            let mut touched = [desk.buffers(), predictor_desk.buffers()].concat();
+            touched.extend([speaker.buffer(), hidden.buffer(), scores.buffer()].map(Buffer::clone));
+            touched.push(talker.codec_embedding.numbers.buffer().clone()); // and with it all weights
+            touched
+        };
+        let position = speaker.position();
+        let step = Graph::record(&stream, touched(), || {
+            let one = (Rows::Few, 1);
+            talker.embed(kernels, &stream, &tables(&talker, &predictor), &desk, one)?;
+            talker.forward(kernels, &stream, &desk, one, &kv, &position)?;
+            talker.finish(kernels, &stream, &desk, 0, &hidden, &scores)
+        })?;
+        let choices = Graph::record(&stream, touched(), || {
+            let codes = config.talker_vocab - 1024;
+            let controls = Some((codes, config.codec_controls.eos as usize));
+            kernels.sample(&stream, &speaker, 0, controls, &scores)?;
+            predictor.frame(kernels, &stream, &talker.codec_embedding, &predictor_desk, &speaker, &hidden)
+        })?;
+        let slots = (0..options.slots).map(|_| Slot::new(context, config.text_hidden)).collect::<Result<_>>()?;
+        let pages = Pages {
+            free: Vec::new(),
+            bytes: page_bytes(&config.talker, options.kv),
+            made: 0,
+            most: options.positions.div_ceil(PAGE_POSITIONS),
+        };
+        stream.synchronize()?;
+        Ok(Frames {
+            step,
+            choices,
+            kernels: kernels.clone(),
+            stream,
+            model: model.clone(),
+            talker,
+            predictor,
+            desk,
+            prompt_desk,
+            predictor_desk,
+            hidden,
+            scores,
+            speaker,
+            kv,
+            resident: None,
+            slots,
+            pages,
+            stages: Vec::new(),
+            events: Vec::new(),
+        })
+    }
+
+    /// Bytes of device memory that `open` uploads.
+    pub fn weight_bytes(stream: &Stream, model: &Model) -> Result<usize> {
+        Uploader::count(stream, |up| upload(up, model))
+    }
+
+    /// Bytes of the pages that exist, used or not.
+    pub fn kv_bytes(&self) -> usize {
+        self.pages.made * self.pages.bytes
+    }
+
+    /// Begins an utterance in a slot.
+    pub fn begin(&mut self, slot: SlotId, sampling: Sampling, randomness: &Randomness) -> Result<()> {
+        let (seed, list) = match randomness {
+            Randomness::Seed(seed) => (*seed, None),
+            Randomness::Uniforms(list) => (0, Some(&list[..])),
+        };
+        // An empty list has no address that could be told from none.
+        let uniforms = list.map(|list| if list.is_empty() { &[0.0][..] } else { list });
+        let uniforms = uniforms.map(|list| Span::from(&self.stream, list)).transpose()?;
+        self.release(slot);
+        let place = &mut self.slots[slot];
+        (place.sampling, place.position, place.steps) = (Some(sampling), 0, 0);
+        (place.draws, place.uniforms) = (list.map_or(0, <[f64]>::len), uniforms);
+        place.start.write(
+            0,
+            &[args::Speaker {
+                pages: [0; args::KV_PAGES_MAX as usize],
+                seed,
+                uniforms: place.uniforms.as_ref().map_or(0, |list| list.ptr() as u64),
+                position: 0,
+                frame: 0,
+                may_end: 0,
+                fault: 0,
+                draws: place.uniforms.as_ref().map_or(0, Span::len) as u32,
+                chosen: [0; GROUPS],
+                codes: [0; GROUPS],
+                forced: [args::NO_CODE; GROUPS],
+                talker: choosing(&sampling.talker),
+                predictor: choosing(&sampling.predictor),
+                repetition_penalty: sampling.repetition_penalty,
+                seen: [0; args::SAMPLE_SCORES_MAX as usize],
+            }],
+        );
+        self.leave_to(slot)?;
+        self.slots[slot].start.copy_to(&self.stream, 0, &self.speaker.whole())
+    }
+
+    /// Gives a slot's pages to others.
+    pub fn release(&mut self, slot: SlotId) {
+        let place = &mut self.slots[slot];
+        // Work that still uses them is in the stream before whatever the next owner does.
+        self.pages.free.append(&mut place.pages);
+        place.sampling = None;
+        if self.resident == Some(slot) {
+            self.resident = None;
+        }
+    }
+
+    /// Makes the speaker's memory a slot's, without bringing what it held.
+    fn leave_to(&mut self, slot: SlotId) -> Result<()> {
+        if let Some(other) = self.resident.replace(slot).filter(|&other| other != slot) {
+            self.slots[other].memory.whole().copy_from(&self.stream, &self.speaker.whole())?;
+        }
+        Ok(())
+    }
+
+    /// Makes the speaker's memory this slot's.
+    fn turn_to(&mut self, slot: SlotId) -> Result<()> {
+        if self.resident == Some(slot) {
+            return Ok(());
+        }
+        self.leave_to(slot)?;
+        self.speaker.whole().copy_from(&self.stream, &self.slots[slot].memory.whole())
+    }
+
+    /// Sees that so many more positions have a place.
+    fn reserve(&mut self, slot: SlotId, positions: usize) -> Result<()> {
+        let place = &mut self.slots[slot];
+        let needed = (place.position + positions).div_ceil(PAGE_POSITIONS);
+        while place.pages.len() < needed {
+            let page = self.pages.take(self.stream.context())?;
+            self.kernels.put_page(&self.stream, &self.speaker, place.pages.len(), &page)?;
+            place.pages.push(page);
+        }
+        Ok(())
+    }
+
+    /// Runs the prompt, or its next part; after the last the slot is ready for its first choices. With `embeds`, waits and
+    /// adds the talker's inputs to it.
+    pub fn prefill(&mut self, slot: SlotId, prompt: &[Position], mut embeds: Option<&mut Vec<f32>>) -> Result<()> {
+        self.turn_to(slot)?;
+        for positions in prompt.chunks(PROMPT_ROWS) {
+            self.reserve(slot, positions.len())?;
+            self.embed_prompt(positions)?;
+            if let Some(embeds) = &mut embeds {
+                let mut numbers = vec![0.0; positions.len() * self.model.config.talker.hidden];
+                self.prompt_desk.x.part(0..numbers.len()).read(&self.stream, &mut numbers)?;
+                embeds.extend(numbers);
+            }
+            let (desk, rows) = (&self.prompt_desk, (Rows::Many, positions.len()));
+            self.talker.forward(&self.kernels, &self.stream, desk, rows, &self.kv, &self.speaker.position())?;
+            self.kernels.leave(&self.stream, &self.speaker, positions.len(), 0, None)?;
+            self.slots[slot].position += positions.len();
+        }
+        let last = prompt.len().saturating_sub(1) % PROMPT_ROWS;
+        self.talker.finish(&self.kernels, &self.stream, &self.prompt_desk, last, &self.hidden, &self.scores)
+    }
+
+    /// A prompt's positions to the talker's inputs.
+    fn embed_prompt(&mut self, positions: &[Position]) -> Result<()> {
+        let at = self.free_stage()?;
+        let (stage, desk) = (&mut self.stages[at], &self.prompt_desk);
+        let text_hidden = self.model.config.text_hidden;
+        let mut row = vec![0.0; text_hidden];
+        let mut codes = vec![args::NO_CODE; positions.len() * GROUPS];
+        for (i, (position, codes)) in positions.iter().zip(codes.chunks_exact_mut(GROUPS)).enumerate() {
+            self.model.weights.talker.text_embedding.read_row(position.text as usize, &mut row);
+            stage.text.write(i * text_hidden, &row);
+            match &position.codec {
+                CodecInput::None | CodecInput::Vector(_) => {}
+                CodecInput::Id(id) => codes[0] = *id,
+                CodecInput::Frame(frame) => codes.copy_from_slice(&frame.map(u32::from)),
+            }
+        }
+        stage.codes.write(0, &codes);
+        stage.text.copy_to(&self.stream, 0, &desk.text.part(0..positions.len() * text_hidden))?;
+        stage.codes.copy_to(&self.stream, 0, &desk.codes.part(0..codes.len()))?;
+        let tables = tables(&self.talker, &self.predictor);
+        self.talker.embed(&self.kernels, &self.stream, &tables, desk, (Rows::Many, positions.len()))?;
+        for (i, position) in positions.iter().enumerate() {
+            if let CodecInput::Vector(vector) = &position.codec {
+                let place = i * vector.len()..(i + 1) * vector.len();
+                // Through a step's desk, which no step uses meanwhile: their launches are in this stream, too.
+                stage.vector.write(place.start, vector);
+                stage.vector.copy_to(&self.stream, place.start, &self.desk.x)?;
+                self.kernels.add(&self.stream, &desk.x.part(place), None, &self.desk.x)?;
+            }
+        }
+        self.stream.record(&stage.free)
+    }
+
+    /// A stage whose rows have gone to the device.
+    fn free_stage(&mut self) -> Result<usize> {
+        for (i, stage) in self.stages.iter().enumerate() {
+            if stage.free.is_done()? {
+                return Ok(i);
+            }
+        }
+        let (context, config) = (self.stream.context(), &self.model.config);
+        self.stages.push(Stage {
+            text: Pinned::new(context, PROMPT_ROWS * config.text_hidden)?,
+            codes: Pinned::new(context, PROMPT_ROWS * GROUPS)?,
+            vector: Pinned::new(context, PROMPT_ROWS * config.talker.hidden)?,
+            free: Event::new(context)?,
+        });
+        Ok(self.stages.len() - 1)
+    }
+
+    /// Chooses the next frame: of the prompt, or, with `text`, after a talker step with the last frame and this text token.
+    /// `last` takes the place of the last frame; the codes of `forced` are taken as chosen. Its time begins at `start`.
+    pub fn step(
+        &mut self,
+        slot: SlotId,
+        start: Event,
+        text: Option<u32>,
+        last: Option<&Frame>,
+        forced: Option<&Frame>,
+        may_end: bool,
+    ) -> Result<Ticket> {
+        if self.slots[slot].sampling.is_none() {
+            return Err(Error::compute("step", "no prompt was run in this slot"));
+        }
+        self.turn_to(slot)?;
+        let step = self.slots[slot].steps;
+        let turn = step % STEPS_AHEAD;
+        if let Some(text) = text {
+            self.reserve(slot, 1)?;
+            let (place, weights) = (&mut self.slots[slot], &self.model.weights.talker);
+            let mut row = vec![0.0; self.model.config.text_hidden];
+            weights.text_embedding.read_row(text as usize, &mut row);
+            place.text.write(turn * row.len(), &row);
+        }
+        let width = self.model.config.text_hidden;
+        let from = self.slots[slot].text.span().part(turn * width..(turn + 1) * width);
+        let row = text.map(|_| (&from, &self.desk.text));
+        self.kernels.enter(&self.stream, &self.speaker, row, may_end, last, forced)?;
+        if text.is_some() {
+            self.step.launch(&self.stream)?;
+        }
+        let chosen = self.mark()?;
+        self.choices.launch(&self.stream)?;
+        let place = &mut self.slots[slot];
+        let report = place.report.span().part(turn * REPORT_WORDS..(turn + 1) * REPORT_WORDS);
+        let positions = text.is_some().into();
+        self.kernels.leave(&self.stream, &self.speaker, positions, 1, Some(&report))?;
+        place.position += positions;
+        place.steps += 1;
+        let end = self.mark()?;
+        Ok(Ticket { slot, step, start, chosen, end })
+    }
+
+    /// The end of the work so far.
+    pub fn mark(&mut self) -> Result<Event> {
+        let event = self.events.pop().map_or_else(|| Event::new(self.stream.context()), Ok)?;
+        self.stream.record(&event)?;
+        Ok(event)
+    }
+
+    /// Takes a ticket back whose work is done, or of no interest.
+    pub fn take_back(&mut self, ticket: Ticket) {
+        self.events.extend([ticket.start, ticket.chosen, ticket.end]);
+    }
+
+    /// What a step that is done came to, before anyone released its slot.
+    pub fn report(&self, ticket: &Ticket) -> Result<Report> {
+        let place = &self.slots[ticket.slot];
+        let mut words = [0; REPORT_WORDS];
+        place.report.read(ticket.step % STEPS_AHEAD * REPORT_WORDS, &mut words);
+        let (frame, fault) = (ticket.step, words[GROUPS]);
+        if fault != 0 {
+            let what = format!("scores of frame {frame} group {} are not finite", fault - 1);
+            return Err(self.model.blame("step", &what));
+        }
+        let chosen: Frame = std::array::from_fn(|group| words[group] as u16);
+        if place.uniforms.is_some()
+            && let Some(sampling) = &place.sampling
+        {
+            let (first, rest) = (sampling.talker.do_sample as usize, sampling.predictor.do_sample as usize);
+            let ends = u32::from(chosen[0]) == self.model.config.codec_controls.eos;
+            let used = frame * (first + (GROUPS - 1) * rest);
+            let needed = used + first + if ends { 0 } else { (GROUPS - 1) * rest };
+            if needed > place.draws {
+                // The first draw that is missing is this group's.
+                let group = place.draws.saturating_sub(used) + 1 - first;
+                return Err(Error::request(
+                    "uniforms",
+                    format!("holds {} draws; frame {frame} group {group} needs one more", place.draws),
+                ));
+            }
+        }
+        Ok(Report { chosen, frame })
+    }
+
+    /// How a slot's codes are chosen.
+    pub fn sampling(&self, slot: SlotId) -> Option<Sampling> {
+        self.slots[slot].sampling
+    }
+
+    /// The hidden and the scores of group 0 that the last talker step left, and those of groups 1 to 15. Waits.
+    pub fn arithmetic(&self) -> Result<[Vec<f32>; 3]> {
+        let get = |span: &Span<f32>| -> Result<Vec<f32>> {
+            let mut numbers = vec![0.0; span.len()];
+            span.read(&self.stream, &mut numbers)?;
+            Ok(numbers)
+        };
+        Ok([get(&self.hidden)?, get(&self.scores)?, get(&self.predictor_desk.scores)?])
+    }
+}
+
+impl Slot {
+    fn new(context: &Arc<Context>, text_hidden: usize) -> Result<Slot> {
+        Ok(Slot {
+            memory: SpeakerMemory::new(context)?,
+            start: Pinned::new(context, 1)?,
+            text: Pinned::new(context, STEPS_AHEAD * text_hidden)?,
+            report: Pinned::new(context, STEPS_AHEAD * REPORT_WORDS)?,
+            pages: Vec::new(),
+            sampling: None,
+            uniforms: None,
+            draws: 0,
+            position: 0,
+            steps: 0,
+        })
+    }
+}
+
+impl Pages {
+    fn take(&mut self, context: &Arc<Context>) -> Result<Span<u8>> {
+        if let Some(page) = self.free.pop() {
+            return Ok(page);
+        }
+        if self.made == self.most {
+            let what = format!(
+                "all {} positions of keys and values are in use ({} bytes); give the engine more, or fewer streams",
+                self.most * PAGE_POSITIONS,
+                self.most * self.bytes
+            );
+            return Err(Error::compute("kv", what));
+        }
+        let page = Span::new(context, self.bytes)?;
+        self.made += 1;
+        Ok(page)
+    }
+}
+
+/// What `open` uploads.
+fn upload(uploader: &mut Uploader, model: &Model) -> Result<(Talker, Predictor)> {
+    let (weights, config) = (&model.weights, &model.config);
+    let talker = Talker::upload(uploader, weights, config, config.max_positions.min(MOST_POSITIONS))?;
+    Ok((talker, Predictor::upload(uploader, weights, config)?))
+}
+
+/// Positions that a slot's list of pages has places for, and the attention's blocks can share.
+pub(crate) const MOST_POSITIONS: usize = PAGE_POSITIONS * args::KV_PAGES_MAX as usize;
+
+/// The tables of all groups, as wide as the talker.
+fn tables<'a>(talker: &'a Talker, predictor: &'a Predictor) -> Vec<&'a Matrix> {
+    std::iter::once(&talker.codec_embedding).chain(&predictor.embeddings).collect()
+}
+
+fn choosing(sampler: &Sampler) -> args::Choosing {
+    args::Choosing {
+        do_sample: sampler.do_sample.into(),
+        top_k: sampler.top_k as u32,
+        temperature: sampler.temperature,
+        top_p: sampler.top_p,
+    }
+}
+
+/// What kernels take for granted.
+fn check_sizes(config: &crate::config::Config) -> Result<()> {
+    let (scores, head) = (args::SAMPLE_SCORES_MAX as usize, args::HEAD_DIM_MAX as usize);
+    let heads = [config.talker.head_dim, config.predictor.head_dim, config.codec.transformer.head_dim];
+    if config.talker_vocab > scores || heads.iter().any(|&dim| dim > head) {
+        let what = format!("the kernels take up to {scores} scores and heads up to {head} wide; this model has more");
+        return Err(Error::compute("cuda", what));
+    }
+    Ok(())
+}

@@ -1,0 +1,217 @@
+//! A GPU as the engine sees it: frames in one stream of the device, samples in another, each in the order given, so that the
+//! codec's work runs beside the next steps. What is done is found by asking; nothing here waits for the device but `poll`.
+
+use super::codec::Samples;
+use super::frames::{Report, Ticket};
+use super::{Loaded, Memory, Options, load};
+use crate::backend::{Backend, Did, Done, SlotId, Took, Waker, Work};
+use crate::device::Loading;
+use crate::driver::Event;
+use crate::error::Result;
+use crate::frame::End;
+use crate::model::Model;
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Between two looks at work that is under way.
+const NAP: Duration = Duration::from_micros(20);
+
+/// The CUDA backend.
+pub(crate) struct Lanes {
+    model: Arc<Model>,
+    loaded: Loaded,
+    slots: Vec<Slot>,
+    /// With the turn that they are for, if it still wants them.
+    stepping: VecDeque<(Option<u64>, Ticket)>,
+    decoding: VecDeque<(u64, Decoding)>,
+    /// Answers that need no device.
+    answered: Vec<(u64, Done)>,
+    wake: Arc<Wake>,
+    memory: Arc<Mutex<Memory>>,
+}
+
+/// Which utterance a slot is at, counted by its releases, and whether that has ended.
+#[derive(Clone, Copy, Default)]
+struct Slot {
+    turn: u64,
+    end: Option<End>,
+}
+
+struct Decoding {
+    slot: SlotId,
+    samples: Samples,
+    start: Event,
+    end: Event,
+}
+
+#[derive(Default)]
+struct Wake {
+    woken: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Wake {
+    fn wake(&self) {
+        *self.woken.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.changed.notify_one();
+    }
+
+    /// Waits at most this long; whether it was woken since it last was.
+    fn wait(&self, most: Duration) -> bool {
+        let woken = self.woken.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.changed.wait_timeout_while(woken, most, |woken| !*woken);
+        let (mut woken, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut *woken)
+    }
+}
+
+impl Lanes {
+    pub fn open(model: &Arc<Model>, options: &Options, progress: &mut dyn FnMut(Loading)) -> Result<Lanes> {
+        let loaded = load(model, options, progress)?;
+        let memory = Arc::new(Mutex::new(loaded.memory()));
+        Ok(Lanes {
+            model: model.clone(),
+            loaded,
+            slots: vec![Slot::default(); options.slots],
+            stepping: VecDeque::new(),
+            decoding: VecDeque::new(),
+            answered: Vec::new(),
+            wake: Arc::default(),
+            memory,
+        })
+    }
+
+    /// What it holds of the device's memory, as it grows.
+    pub fn memory(&self) -> Arc<Mutex<Memory>> {
+        self.memory.clone()
+    }
+
+    fn begin(&mut self, slot: SlotId, work: Work) -> Result<()> {
+        let Loaded { frames, codec, .. } = &mut self.loaded;
+        let turn = self.slots[slot].turn;
+        match work {
+            Work::Prefill { positions, reference, sampling, randomness } => {
+                codec.reset(slot)?;
+                codec.hear(slot, &reference)?;
+                frames.begin(slot, sampling, &randomness)?;
+                let start = frames.mark()?;
+                frames.prefill(slot, &positions, None)?;
+                self.stepping.push_back((Some(turn), frames.step(slot, start, None, None, None, true)?));
+            }
+            Work::Step { .. } if self.slots[slot].end.is_some() => self.answer_end(slot),
+            Work::Step { text, may_end } => {
+                let start = frames.mark()?;
+                self.stepping.push_back((Some(turn), frames.step(slot, start, Some(text), None, None, may_end)?));
+            }
+            Work::Decode { frames } => {
+                let start = codec.mark()?;
+                let samples = codec.decode(slot, &frames)?;
+                let end = codec.mark()?;
+                self.decoding.push_back((turn, Decoding { slot, samples, start, end }));
+            }
+        }
+        Ok(())
+    }
+
+    fn answer_end(&mut self, slot: SlotId) {
+        if let Slot { turn, end: Some(end) } = self.slots[slot] {
+            self.answered.push((turn, Done { slot, what: Did::Ended(end) }));
+        }
+    }
+
+    /// What a step that is done came to.
+    fn taken(&self, ticket: &Ticket) -> Result<Did> {
+        let frames = &self.loaded.frames;
+        let Report { chosen, frame } = frames.report(ticket)?;
+        let most = frames.sampling(ticket.slot).map_or(0, |sampling| sampling.max_new_tokens);
+        if u32::from(chosen[0]) == self.model.config.codec_controls.eos {
+            return Ok(Did::Ended(End::Eos));
+        }
+        if frame + 1 >= most {
+            return Ok(Did::Ended(End::Length));
+        }
+        let between = |from: &Event, to: &Event| Ok(Duration::from_secs_f32(to.ms_since(from)? / 1e3));
+        let took = Took {
+            talker: between(&ticket.start, &ticket.chosen)?,
+            predictor: between(&ticket.chosen, &ticket.end)?,
+        };
+        Ok(Did::Frame { frame: chosen, took })
+    }
+
+    /// Takes what is done off both queues.
+    fn collect(&mut self, done: &mut Vec<Done>) -> Result<()> {
+        while let Some((_, ticket)) = self.stepping.front()
+            && ticket.end.is_done()?
+            && let Some((wanted, ticket)) = self.stepping.pop_front()
+        {
+            let slot = ticket.slot;
+            if wanted == Some(self.slots[slot].turn) {
+                let what = self.taken(&ticket).unwrap_or_else(Did::Failed);
+                if let Did::Ended(end) = what {
+                    self.slots[slot].end = Some(end);
+                    // Steps behind the end are nothing, and nobody waits for them.
+                    let behind = self.stepping.iter_mut().filter(|(turn, ticket)| (*turn, ticket.slot) == (wanted, slot));
+                    let behind = behind.map(|(turn, _)| *turn = None).count();
+                    (0..behind).for_each(|_| self.answer_end(slot));
+                }
+                done.push(Done { slot, what });
+            }
+            self.loaded.frames.take_back(ticket);
+        }
+        while let Some((_, decoding)) = self.decoding.front()
+            && decoding.end.is_done()?
+            && let Some((turn, Decoding { slot, samples, start, end })) = self.decoding.pop_front()
+        {
+            let took = Duration::from_secs_f32(end.ms_since(&start)? / 1e3);
+            let samples = self.loaded.codec.take(samples, [start, end]);
+            if turn == self.slots[slot].turn {
+                let what = match samples.iter().all(|s| s.is_finite()) {
+                    true => Did::Samples { samples, took },
+                    false => Did::Failed(self.model.blame("codec decode", "samples are not finite")),
+                };
+                done.push(Done { slot, what });
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Backend for Lanes {
+    fn submit(&mut self, slot: SlotId, work: Work) -> Result<()> {
+        if let Err(error) = self.begin(slot, work) {
+            let turn = self.slots[slot].turn;
+            self.answered.push((turn, Done { slot, what: Did::Failed(error) }));
+        }
+        *self.memory.lock().unwrap_or_else(PoisonError::into_inner) = self.loaded.memory();
+        Ok(())
+    }
+
+    fn poll(&mut self, wait: Duration, done: &mut Vec<Done>) -> Result<()> {
+        let (until, before) = (Instant::now() + wait, done.len());
+        loop {
+            self.collect(done)?;
+            let slots = &self.slots;
+            done.extend(self.answered.drain(..).filter(|(turn, d)| *turn == slots[d.slot].turn).map(|(_, d)| d));
+            let left = until.saturating_duration_since(Instant::now());
+            if done.len() > before || left.is_zero() {
+                return Ok(());
+            }
+            let idle = self.stepping.is_empty() && self.decoding.is_empty();
+            if self.wake.wait(if idle { left } else { left.min(NAP) }) {
+                return Ok(());
+            }
+        }
+    }
+
+    fn waker(&self) -> Waker {
+        let wake = self.wake.clone();
+        Arc::new(move || wake.wake())
+    }
+
+    fn release(&mut self, slot: SlotId) -> Result<()> {
+        self.loaded.frames.release(slot);
+        self.slots[slot] = Slot { turn: self.slots[slot].turn + 1, end: None };
+        Ok(())
+    }
+}

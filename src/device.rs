@@ -1,0 +1,110 @@
+//! Where a model computes, as a caller chooses it.
+
+#[cfg(feature = "cuda")]
+use crate::driver::Driver;
+use crate::error::{Error, Result};
+use std::fmt;
+use std::str::FromStr;
+
+/// Where a model computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Device {
+    /// The reference: f32 on the processor's cores.
+    Cpu,
+    /// The NVIDIA GPU of this number, in the driver's order.
+    Cuda(usize),
+}
+
+/// How the talker's keys and values are stored on a GPU. The CPU's are f32.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum KvNumbers {
+    /// As they are computed: the CPU reference's speech but for the order of sums.
+    #[default]
+    F32,
+    /// Half the memory, and scores that differ from the reference's by some thousandths.
+    Bf16,
+}
+
+/// How far a model is on its way to a device.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Loading {
+    /// Of its weights, so far.
+    pub done_bytes: usize,
+    /// Of its weights.
+    pub total_bytes: usize,
+}
+
+impl KvNumbers {
+    /// Of one number.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn bytes(self) -> usize {
+        match self {
+            KvNumbers::F32 => 4,
+            KvNumbers::Bf16 => 2,
+        }
+    }
+}
+
+impl Device {
+    /// The first GPU that this build has kernels for, else the CPU.
+    pub fn best() -> Device {
+        #[cfg(feature = "cuda")]
+        if let Ok(gpus) = Driver::open().and_then(Driver::gpus)
+            && let Some(index) = gpus.iter().position(crate::cuda::runs_on)
+        {
+            return Device::Cuda(index);
+        }
+        Device::Cpu
+    }
+
+    /// That this build cannot compute there.
+    #[cfg(not(feature = "cuda"))]
+    pub(crate) fn not_built(self) -> Error {
+        Error::request("device", format!("is {self}; this build computes on cpu alone (feature `cuda`)"))
+    }
+}
+
+impl Default for Device {
+    fn default() -> Self {
+        Device::best()
+    }
+}
+
+impl fmt::Display for Device {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Device::Cpu => write!(f, "cpu"),
+            Device::Cuda(index) => write!(f, "cuda:{index}"),
+        }
+    }
+}
+
+impl FromStr for Device {
+    type Err = Error;
+
+    /// "cpu", "cuda" (the first GPU) or "cuda:N".
+    fn from_str(said: &str) -> Result<Device> {
+        match said.split_once(':') {
+            None if said == "cpu" => Ok(Device::Cpu),
+            None if said == "cuda" => Ok(Device::Cuda(0)),
+            Some(("cuda", index)) if index.bytes().all(|b| b.is_ascii_digit()) => {
+                let refuse = |_| Error::request("device", format!("is {said:?}; there is no GPU of that number"));
+                index.parse().map(Device::Cuda).map_err(refuse)
+            }
+            _ => Err(Error::request("device", format!("is {said:?}; expected cpu or cuda:N"))),
+        }
+    }
+}
+
+impl FromStr for KvNumbers {
+    type Err = Error;
+
+    /// "f32" or "bf16".
+    fn from_str(said: &str) -> Result<KvNumbers> {
+        match said {
+            "f32" => Ok(KvNumbers::F32),
+            "bf16" => Ok(KvNumbers::Bf16),
+            _ => Err(Error::request("kv", format!("is {said:?}; expected f32 or bf16"))),
+        }
+    }
+}
