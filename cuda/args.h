@@ -20,14 +20,11 @@ enum {
     SAMPLE_SCORES_MAX = 4096, /* a power of two: it is sorted */
     NO_CODE = 0x7fffffff,
     KV_PAGES_MAX = 512,
-    CONV_TAPS_MAX = 7,
-    CONV_PAST_MAX = 54,    /* 6 taps before the newest, 9 columns apart */
-    CONV_CHAIN = 1024,     /* multiply-adds of a chain, about */
-    CONV_WIDE_COLUMNS = 64, /* of a block, and its outputs */
-    CONV_WIDE_OUTPUTS = 32,
-    CONV_NARROW_COLUMNS = 8,
-    CONV_NARROW_OUTPUTS = 64,
-    KEEP_COLUMNS_MAX = 128,
+    CONV_PAST_MAX = 54, /* rows of a tail: 6 taps before the newest, 9 rows apart */
+    CONV_TAPS = 7,
+    LAST_CHANNELS_MAX = 128, /* of the last convolution */
+    LAST_ROWS = 64,          /* of a block of it */
+    KEEP_TAILS_MAX = 40,
 };
 
 /* How a table's numbers are stored. */
@@ -40,15 +37,6 @@ struct RmsNorm {
     const float *x;      /* [rows][width] */
     const float *weight; /* [width] */
     float *y;            /* [rows][width] */
-    float eps;
-    uint32_t width;
-};
-
-/* x to mean 0 and variance 1, times weight, plus bias, a row each, in place. */
-struct LayerNorm {
-    float *x;            /* [rows][width] */
-    const float *weight; /* [width] */
-    const float *bias;   /* [width] */
     float eps;
     uint32_t width;
 };
@@ -67,25 +55,41 @@ struct Add {
 /* What becomes of a row's sums s = weight x (+ bias). */
 enum {
     FINISH_STORE = 0, /* y = s */
-    FINISH_ADD = 1,   /* y += s, or y += scale s */
+    FINISH_ADD = 1,   /* y = base + s, or base + scale s */
     FINISH_GATE = 2,  /* outputs in pairs (gate, up): y = silu(gate) up, half as wide */
     FINISH_SILU = 3,  /* y = silu(s) */
     FINISH_GELU = 4,  /* y = GELU(s), exact */
+};
+
+/* y = x + inv_beta * sin(alpha x)^2, by column. */
+struct Snake {
+    const float *alpha; /* [width], or null: none */
+    const float *inv_beta;
 };
 
 /* Weight times each row of x. The kernel's name says how weight is stored. */
 struct Linear {
     const void *weight; /* [outputs][inputs], at a multiple of 16 bytes */
     const float *bias;  /* [outputs], or null */
-    const float *norm;  /* [inputs]: each row of x first over the root of its mean square, times this; or null */
     const float *scale; /* [outputs], or null; FINISH_ADD alone */
     const float *x;     /* [rows][inputs], at a multiple of 16 bytes */
-    float *y;           /* [rows][outputs], as `finish` says */
-    float eps;          /* of the norm */
+    const float *base;  /* [rows][outputs], FINISH_ADD alone: what is added to, may be y */
+    float *y;           /* [rows][outputs], as `finish` says; or null, where `activated` is all that is wanted */
+    struct Snake snake;
+    float *activated;   /* y through the snake, where there is one */
     uint32_t inputs;
     uint32_t outputs;
     uint32_t rows;
     uint32_t finish;
+    /* linear alone */
+    const float *norm; /* [inputs]: each row of x first over the root of its mean square, times this; or null */
+    float eps;         /* of the norm */
+    /* gemm alone. With taps it is a causal convolution: row t takes the rows t + tap * dilation of `tail` and of x behind it,
+     * inputs are [taps][channels], and x is [rows][channels]. */
+    uint32_t channels;
+    uint32_t dilation;
+    uint32_t past;     /* (taps - 1) * dilation */
+    const float *tail; /* [past][channels] */
 };
 
 /* ---- attention.cu ---- */
@@ -217,70 +221,57 @@ struct Sample {
 
 /* ---- rvq.cu ---- */
 
-/* A frame's codebook rows, each its sum over its usage: group 0's, and the sum of the others'. */
+/* A frame's codebook rows, each its sum over its usage: the first group's, and the sum of the rest's. */
 struct Rvq {
     const void *sums[ROW_GROUPS];    /* [codes][width] each */
     const float *usages[ROW_GROUPS]; /* [codes] each */
     uint32_t stored[ROW_GROUPS];     /* of the sums */
     const uint32_t *codes;           /* [frames][16] */
-    float *first;                    /* [frames][width] */
-    float *rest;                     /* [frames][width] */
+    float *y;                        /* [frames][2][width]: the first, then the rest */
     uint32_t width;
 };
 
 /* ---- conv.cu ---- */
 
-/* A causal convolution of x behind its tail. With `rate` r a channel has r neighbouring outputs, which are its r samples for
- * one column: so a transposed convolution of stride r is written, its weight repacked. */
-struct Conv {
-    const float *weight; /* [outputs][inputs][taps]; depthwise [outputs][taps] */
-    const float *bias;   /* [outputs / rate] */
-    const float *tail;   /* [inputs][past] */
-    const float *x;      /* [inputs][len] */
-    float *y;            /* [outputs / rate][len * rate] */
-    float *parts;        /* [chains] of y, or null: one chain */
-    uint32_t inputs;
-    uint32_t outputs;
-    uint32_t taps;
-    uint32_t dilation;
-    uint32_t rate;
-    uint32_t past; /* (taps - 1) * dilation */
-    uint32_t len;
-    uint32_t chain; /* input channels of a chain */
-    uint32_t chains;
+/* Each channel with its own taps behind its tail, then all channels of a row to mean 0 and variance 1, times norm, plus its
+ * bias. */
+struct Depthwise {
+    const float *weight; /* [CONV_TAPS][channels] */
+    const float *bias;   /* [channels] */
+    const float *norm;
+    const float *norm_bias;
+    const float *tail;   /* [CONV_TAPS - 1][channels] */
+    const float *x;      /* [rows][channels] */
+    float *y;            /* [rows][channels] */
+    float eps;
+    uint32_t channels;
 };
 
-/* The tail for the next call. */
-struct Keep {
-    float *tail;    /* [channels][past] */
-    const float *x; /* [channels][len] */
-    uint32_t past;
-    uint32_t len;
-};
-
-struct Transpose {
-    const float *x; /* [rows][columns] */
-    float *y;       /* [columns][rows] */
+/* The last convolution: all channels to one sample a row, in -1 .. 1. */
+struct Last {
+    const float *weight; /* [CONV_TAPS][channels] */
+    const float *bias;   /* [1] */
+    const float *tail;   /* [CONV_TAPS - 1][channels] */
+    const float *x;      /* [rows][channels] */
+    float *y;            /* [rows] */
     uint32_t rows;
-    uint32_t columns;
+    uint32_t channels;
 };
 
-/* ---- snake.cu ---- */
-
-/* x into -1 .. 1, in place. */
-struct Clamp {
-    float *x; /* [count] */
-    uint32_t count;
+/* A convolution's tail for the next call: the newest rows of what was kept and what is new. */
+struct Tail {
+    float *tail;    /* [past][channels] */
+    const float *x; /* [rows][channels] */
+    uint32_t past;
+    uint32_t rows;
+    uint32_t channels;
 };
 
-/* y = x + inv_beta * sin(alpha x)^2; y may be x. */
-struct Snake {
-    const float *x;        /* [channels][len] */
-    const float *alpha;    /* [channels] */
-    const float *inv_beta; /* [channels] */
-    float *y;
-    uint32_t count; /* channels * len */
-    uint32_t len;
+/* All tails of a codec, and its count of frames. */
+struct Keep {
+    struct Tail tails[KEEP_TAILS_MAX];
+    uint32_t *position;
+    uint32_t frames;
 };
 
 #endif

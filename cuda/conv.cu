@@ -1,121 +1,80 @@
-// Causal convolutions along time over [channel][time], with the columns before the first in a tail that the state keeps; a
-// transposed one is the same with more outputs (below). And what goes round them: keeping the tail, and the turn to
-// [time][channel] and back.
+// What is along time in the codec and no matter for gemm.cu: a convolution of each channel by itself, the last one, to one
+// channel, and the tails. Signals are [time][channel]; the rows before the first are the tail that the state keeps.
 //
-// An output is a few chains of multiply-adds, one for so many input channels, in order of (channel, tap); the chains are added
-// in order. How many channels a chain has is the layer's (CONV_CHAIN), so any cutting of time gives the same bits.
+// An output's sum has one order, whatever is computed beside it, so any cutting of time gives the same bits.
 #include "common.cuh"
 
 // ---- kernels ----
 
-constexpr int THREADS = 128;  // of a block
-constexpr int CHANNELS = 8;   // input channels that lie in shared memory together
+constexpr int EACH = 4;        // neighbouring threads that share a sample of the last convolution
+constexpr int KEEP_WIDTH = 64;  // channels that a block keeps
 
-// Column j of an input channel, counted from the tail's first.
-__device__ __forceinline__ float column(const Conv &a, uint32_t channel, uint32_t j) {
-    if (channel >= a.inputs || j >= a.past + a.len) return 0.0f;
-    return j < a.past ? a.tail[(size_t)channel * a.past + j] : a.x[(size_t)channel * a.len + j - a.past];
-}
-
-// A block has OUT * 4 outputs at TIME * WIDE columns: a thread four outputs at WIDE columns. blockIdx.z is the chain.
-template <int OUT, int TIME, int WIDE>
-__device__ __forceinline__ void conv_tile(const Conv &a) {
-    static_assert(OUT * TIME == THREADS, "each thread has its part");
-    constexpr int OUTPUTS = OUT * 4, COLUMNS = TIME * WIDE;
-    // A row of weights longer by one: threads that store one output's taps hit different banks.
-    __shared__ float weights[CHANNELS * CONV_TAPS_MAX][OUTPUTS + 1];
-    __shared__ float columns[CHANNELS][COLUMNS + CONV_PAST_MAX];
-    const uint32_t first_out = blockIdx.y * OUTPUTS, first_column = blockIdx.x * COLUMNS;
-    const uint32_t out = threadIdx.x / TIME * 4, time = threadIdx.x % TIME;
-    const uint32_t reach = COLUMNS + (a.taps - 1) * a.dilation;
-    const uint32_t from = blockIdx.z * a.chain, to = min(from + a.chain, a.inputs);
-
-    float sums[4][WIDE] = {};
-    for (uint32_t channel = from; channel < to; channel += CHANNELS) {
-        const uint32_t taps = min((uint32_t)CHANNELS, to - channel) * a.taps;
-        __syncthreads();  // the channels before are used up
-        for (uint32_t n = threadIdx.x; n < OUTPUTS * taps; n += THREADS) {
-            const uint32_t o = n / taps, tap = n % taps;
-            weights[tap][o] =
-                first_out + o < a.outputs
-                    ? a.weight[((size_t)(first_out + o) * a.inputs + channel) * a.taps + tap]
-                    : 0.0f;
-        }
-        for (uint32_t n = threadIdx.x; n < CHANNELS * reach; n += THREADS)
-            columns[n / reach][n % reach] = column(a, channel + n / reach, first_column + n % reach);
-        __syncthreads();  // and these are there
-        for (uint32_t tap = 0; tap < taps; tap++) {
-            const float *x = &columns[tap / a.taps][tap % a.taps * a.dilation + time];
-#pragma unroll
-            for (int o = 0; o < 4; o++)
-#pragma unroll
-                for (int w = 0; w < WIDE; w++) sums[o][w] = fmaf(weights[tap][out + o], x[w * TIME], sums[o][w]);
-        }
-    }
-
-#pragma unroll
-    for (int o = 0; o < 4; o++)
-#pragma unroll
-        for (int w = 0; w < WIDE; w++) {
-            const uint32_t row = first_out + out + o, t = first_column + time + w * TIME;
-            if (row >= a.outputs || t >= a.len) continue;
-            // Of `rate` neighbouring outputs each is a channel's next sample: a transposed convolution.
-            const size_t at = ((size_t)(row / a.rate) * a.len + t) * a.rate + row % a.rate;
-            if (a.parts)
-                a.parts[(size_t)blockIdx.z * a.outputs * a.len + at] = sums[o][w];
-            else
-                a.y[at] = sums[o][w] + a.bias[row / a.rate];
-        }
+// Row t of what the tail and x are together.
+__device__ __forceinline__ const float *row_of(const float *tail, const float *x, uint32_t past, uint32_t channels, uint32_t t) {
+    return t < past ? tail + (size_t)t * channels : x + (size_t)(t - past) * channels;
 }
 
 // ---- entry points ----
 
-// Wide, for many columns; narrow, for a few: the same sums.
-extern "C" __global__ void __launch_bounds__(THREADS) conv_wide(const __grid_constant__ Conv a) {
-    conv_tile<CONV_WIDE_OUTPUTS / 4, 16, CONV_WIDE_COLUMNS / 16>(a);
-}
-extern "C" __global__ void __launch_bounds__(THREADS) conv_narrow(const __grid_constant__ Conv a) {
-    conv_tile<CONV_NARROW_OUTPUTS / 4, CONV_NARROW_COLUMNS, 1>(a);
+// A block has a row.
+extern "C" __global__ void depthwise(const __grid_constant__ Depthwise a) {
+    __shared__ float shared[32];
+    const float *rows[CONV_TAPS];
+    for (uint32_t k = 0; k < CONV_TAPS; k++) rows[k] = row_of(a.tail, a.x, CONV_TAPS - 1, a.channels, blockIdx.x + k);
+    float *y = a.y + (size_t)blockIdx.x * a.channels;
+    float total = 0.0f;
+    for (uint32_t c = threadIdx.x; c < a.channels; c += blockDim.x) {
+        float sum = 0.0f;
+        for (uint32_t k = 0; k < CONV_TAPS; k++) sum = fmaf(a.weight[k * a.channels + c], rows[k][c], sum);
+        sum = __fadd_rn(sum, a.bias[c]);
+        y[c] = sum;  // each thread reads again only what it wrote
+        total += sum;
+    }
+    const float mean = block_sum(total, shared) / (float)a.channels;
+    // The mean first: the squares of what is left do not cancel.
+    float squares = 0.0f;
+    for (uint32_t c = threadIdx.x; c < a.channels; c += blockDim.x) squares = fmaf(y[c] - mean, y[c] - mean, squares);
+    const float scale = 1.0f / sqrtf(block_sum(squares, shared) / (float)a.channels + a.eps);
+    for (uint32_t c = threadIdx.x; c < a.channels; c += blockDim.x)
+        y[c] = __fadd_rn((y[c] - mean) * scale * a.norm[c], a.norm_bias[c]);
 }
 
-// Adds the chains in order, then the bias.
-extern "C" __global__ void conv_join(const __grid_constant__ Conv a) {
-    const size_t count = (size_t)a.outputs * a.len, i = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
-    if (i >= count) return;
-    float sum = a.parts[i];
-    for (uint32_t chain = 1; chain < a.chains; chain++) sum += a.parts[chain * count + i];
-    a.y[i] = sum + a.bias[i / ((size_t)a.len * a.rate)];
-}
-
-// Each channel with its own taps, in order, then the bias: the reference's bits.
-extern "C" __global__ void conv_depthwise(const __grid_constant__ Conv a) {
-    const size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
-    if (i >= (size_t)a.outputs * a.len) return;
-    const uint32_t channel = i / a.len, t = i % a.len;
+// A block has LAST_ROWS samples.
+extern "C" __global__ void __launch_bounds__(LAST_ROWS *EACH) last(const __grid_constant__ Last a) {
+    constexpr uint32_t ROWS = LAST_ROWS + CONV_TAPS - 1;
+    // A row longer by one: neighbouring rows begin in neighbouring banks.
+    __shared__ float rows[ROWS * (LAST_CHANNELS_MAX + 1)], weight[CONV_TAPS * LAST_CHANNELS_MAX];
+    const uint32_t first = blockIdx.x * LAST_ROWS, stride = a.channels + 1;
+    for (uint32_t n = threadIdx.x; n < ROWS * a.channels; n += LAST_ROWS * EACH) {
+        const uint32_t t = n / a.channels, c = n % a.channels;
+        const bool there = first + t < CONV_TAPS - 1 + a.rows;
+        rows[t * stride + c] = there ? row_of(a.tail, a.x, CONV_TAPS - 1, a.channels, first + t)[c] : 0.0f;
+    }
+    for (uint32_t n = threadIdx.x; n < CONV_TAPS * a.channels; n += LAST_ROWS * EACH) weight[n] = a.weight[n];
+    __syncthreads();  // all is there
+    const uint32_t t = threadIdx.x / EACH, share = threadIdx.x % EACH;
     float sum = 0.0f;
-    for (uint32_t k = 0; k < a.taps; k++) sum = fmaf(a.weight[(size_t)channel * a.taps + k], column(a, channel, t + k), sum);
-    a.y[i] = sum + a.bias[channel];
+    for (uint32_t k = 0; k < CONV_TAPS; k++)
+        for (uint32_t c = share; c < a.channels; c += EACH) sum = fmaf(weight[k * a.channels + c], rows[(t + k) * stride + c], sum);
+#pragma unroll
+    for (int far = EACH / 2; far > 0; far /= 2) sum += __shfl_xor_sync(ALL, sum, far);
+    if (share != 0 || first + t >= a.rows) return;
+    sum = __fadd_rn(sum, a.bias[0]);
+    a.y[first + t] = sum < -1.0f ? -1.0f : sum > 1.0f ? 1.0f : sum;  // NaN stays NaN, so that it is found
 }
 
-// The tail of the next call: the newest columns of what was kept and what is new. A block has a channel.
-extern "C" __global__ void keep(const __grid_constant__ Keep a) {
-    const uint32_t channel = blockIdx.x, j = threadIdx.x;
-    const uint32_t from = j + a.len;  // of the tail and the new columns behind it
-    float kept = 0.0f;
-    if (j < a.past)
-        kept = from < a.past ? a.tail[(size_t)channel * a.past + from] : a.x[(size_t)channel * a.len + from - a.past];
-    __syncthreads();  // all is read before any of it is written over
-    if (j < a.past) a.tail[(size_t)channel * a.past + j] = kept;
-}
-
-// x [rows][columns] to y [columns][rows], 32 by 32 through shared memory, so that both sides are read and written in runs.
-extern "C" __global__ void transpose(const __grid_constant__ Transpose a) {
-    __shared__ float tile[32][33];  // longer by one: a column lies in 32 banks
-    const uint32_t lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;
-    const uint32_t column = blockIdx.x * 32, row = blockIdx.y * 32;
-    for (uint32_t r = warp; r < 32; r += warps)
-        if (row + r < a.rows && column + lane < a.columns) tile[r][lane] = a.x[(size_t)(row + r) * a.columns + column + lane];
-    __syncthreads();  // the tile is there
-    for (uint32_t c = warp; c < 32; c += warps)
-        if (column + c < a.columns && row + lane < a.rows) a.y[(size_t)(column + c) * a.rows + row + lane] = tile[lane][c];
+// blockIdx.y is the tail, a thread has a channel of it: no thread reads what another writes.
+extern "C" __global__ void __launch_bounds__(KEEP_WIDTH) keep(const __grid_constant__ Keep a) {
+    const Tail &tail = a.tails[blockIdx.y];
+    const uint32_t c = blockIdx.x * KEEP_WIDTH + threadIdx.x;
+    if (blockIdx.x == 0 && blockIdx.y == 0 && threadIdx.x == 0) *a.position += a.frames;
+    if (c >= tail.channels) return;
+    // All is read before any of it is written over.
+    float kept[CONV_PAST_MAX];
+#pragma unroll
+    for (uint32_t j = 0; j < CONV_PAST_MAX; j++)
+        if (j < tail.past) kept[j] = row_of(tail.tail, tail.x, tail.past, tail.channels, tail.rows + j)[c];
+#pragma unroll
+    for (uint32_t j = 0; j < CONV_PAST_MAX; j++)
+        if (j < tail.past) tail.tail[(size_t)j * tail.channels + c] = kept[j];
 }

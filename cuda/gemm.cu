@@ -1,4 +1,5 @@
-// Matrix times many rows of x, on the tensor cores: the prompt's positions.
+// Matrix times many rows of x, on the tensor cores: the prompt's positions; and the codec's convolutions, whose rows are the
+// taps' rows one behind the other.
 //
 // Tensor cores multiply bf16. An f32 is the sum of bf16 terms, each the nearest to what the ones before it leave: two keep
 // 17 bits of it, three all 24. A bf16 weight is one term, exactly, and x is two; an f16 is two, exactly. Of the products those
@@ -31,28 +32,50 @@ __device__ __forceinline__ int unit_at(int row, int unit) {
     return row * UNITS<Stored> + (UNITS<Stored> == 8 ? unit ^ (row & 1) : unit);
 }
 
+// Rows of the weight, and where each has its numbers.
+struct WeightRows {
+    const Linear &a;
+    __device__ uint32_t count() const { return a.outputs; }
+    __device__ uint32_t width() const { return a.inputs; }
+    __device__ const char *at(uint32_t row, uint32_t, uint32_t input, int bytes) const {
+        return (const char *)a.weight + ((size_t)row * a.inputs + input) * bytes;
+    }
+};
+
+// Rows of x; a tap's numbers are those of an earlier row, which may lie in the tail.
+struct XRows {
+    const Linear &a;
+    __device__ uint32_t count() const { return a.rows; }
+    __device__ uint32_t width() const { return a.channels; }
+    __device__ const char *at(uint32_t row, uint32_t tap, uint32_t channel, int) const {
+        row += tap * a.dilation;
+        const float *from = row < a.past ? a.tail + (size_t)row * a.channels : a.x + (size_t)(row - a.past) * a.channels;
+        return (const char *)(from + channel);
+    }
+};
+
 // Begins to copy a plane of `ROWS` rows from `first` on to shared memory, `PLANES` of them. Rows that are not there repeat the
 // last; inputs that are not there are zero.
-template <class Stored, int ROWS, int PLANES, int THREADS>
-__device__ __forceinline__ void begin_copy(uint4 *to, const void *from, uint32_t first, uint32_t rows, uint32_t inputs,
-                                           uint32_t input) {
+template <class Stored, int ROWS, int PLANES, int THREADS, class From>
+__device__ __forceinline__ void begin_copy(uint4 *to, const From &from, uint32_t first, uint32_t input) {
     constexpr int ROW_UNITS = UNITS<Stored> * PLANES, EACH = PLANE / UNITS<Stored>, BYTES = 16 / EACH;
     // What a thread copies: the same unit of every APART-th row.
     constexpr int APART = THREADS / ROW_UNITS;
     static_assert(THREADS % ROW_UNITS == 0 && ROWS % APART == 0, "every thread copies as much");
     static_assert(APART % 2 == 0, "odd rows stay odd");
     const int row = threadIdx.x / ROW_UNITS, unit = threadIdx.x % ROW_UNITS;
-    const uint32_t at = input + unit * EACH;
+    const uint32_t at = input + unit * EACH, inputs = from.a.inputs, width = from.width();
     to += unit / UNITS<Stored> * ROWS * UNITS<Stored> + unit_at<Stored>(row, unit % UNITS<Stored>);
-    const auto start = [&](int pass) { return (size_t)min(first + row + pass * APART, rows - 1) * inputs; };
-    if (inputs % 8 == 0) {
+    const auto row_of = [&](int pass) { return min(first + row + pass * APART, from.count() - 1); };
+    if (width % EACH == 0) {
         const unsigned there = at < inputs ? 16 : 0;  // the rest of the 16 is filled with zeros
-        from = (const char *)from + (size_t)(at < inputs ? at : 0) * BYTES;
+        const uint32_t inside = at < inputs ? at : 0;
+        const uint32_t tap = width == inputs ? 0 : inside / width;
 #pragma unroll
         for (int pass = 0; pass < ROWS / APART; pass++)
             asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;" ::"r"(
                              (unsigned)__cvta_generic_to_shared(to + pass * APART * UNITS<Stored>)),
-                         "l"((const char *)from + start(pass) * BYTES), "r"(there)
+                         "l"(from.at(row_of(pass), tap, inside - tap * width, BYTES)), "r"(there)
                          : "memory");
         return;
     }
@@ -62,8 +85,10 @@ __device__ __forceinline__ void begin_copy(uint4 *to, const void *from, uint32_t
 #pragma unroll
         for (int n = 0; n < EACH; n++)
             if (at + n < inputs) {
-                if (BYTES == 4) words[n % 4] = ((const unsigned *)from)[start(pass) + at + n];
-                else words[n / 2] |= (unsigned)((const unsigned short *)from)[start(pass) + at + n] << n % 2 * 16;
+                const uint32_t tap = (at + n) / width;
+                const char *number = from.at(row_of(pass), tap, at + n - tap * width, BYTES);
+                if (BYTES == 4) words[n % 4] = *(const unsigned *)number;
+                else words[n / 2] |= (unsigned)*(const unsigned short *)number << n % 2 * 16;
             }
         to[pass * APART * UNITS<Stored>] = make_uint4(words[0], words[1], words[2], words[3]);
     }
@@ -136,8 +161,8 @@ __device__ __forceinline__ void gemm(const Linear &a) {
             if (stage < stages) {
                 uint4 *x = shared + stage % STAGES * STAGE, *w = x + PLANES * X_UNITS;
                 const uint32_t input = start + stage * PLANES * PLANE;
-                begin_copy<F32, ROWS, PLANES, THREADS>(x, a.x, first_row, a.rows, a.inputs, input);
-                begin_copy<W, OUTPUTS, PLANES, THREADS>(w, a.weight, first_output, a.outputs, a.inputs, input);
+                begin_copy<F32, ROWS, PLANES, THREADS>(x, XRows{a}, first_row, input);
+                begin_copy<W, OUTPUTS, PLANES, THREADS>(w, WeightRows{a}, first_output, input);
             }
             asm volatile("cp.async.commit_group;" ::: "memory");  // of nothing too: the count below stays right
         };
@@ -278,6 +303,9 @@ GEMM(gemm_bf16_16x64, Bf16, 1, 2, 1, 2, 1, 4, 2, 4)
 GEMM(gemm_bf16_32x64, Bf16, 1, 2, 2, 2, 1, 4, 2, 3)
 GEMM(gemm_bf16_64x64, Bf16, 1, 2, 2, 4, 2, 2, 1, 4)
 GEMM(gemm_bf16_64x128, Bf16, 1, 2, 2, 4, 2, 4, 1, 3)
-// Small test models alone have these.
+// Small test models alone have this.
 GEMM(gemm_f16_32x64, F16, 2, 2, 2, 2, 1, 4, 1, 4)
+// The codec.
+GEMM(gemm_f32_16x64, F32, 3, 3, 1, 2, 1, 4, 1, 4)
 GEMM(gemm_f32_32x64, F32, 3, 3, 2, 2, 1, 4, 1, 4)
+GEMM(gemm_f32_64x64, F32, 3, 3, 2, 4, 2, 2, 1, 3)

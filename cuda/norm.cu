@@ -1,13 +1,6 @@
 // Norms over rows, and the residual sums between them. A block has a row; its threads walk it in strides.
 #include "common.cuh"
 
-// ---- kernels ----
-
-// The scale that gives the row a mean square of 1. Each thread reads only what it will write, so y may be x.
-__device__ __forceinline__ float root_mean_square_scale(float squares, uint32_t width, float eps, float *shared) {
-    return 1.0f / sqrtf(block_sum(squares, shared) / (float)width + eps);
-}
-
 // ---- entry points ----
 
 extern "C" __global__ void rms_norm(const __grid_constant__ RmsNorm a) {
@@ -16,22 +9,9 @@ extern "C" __global__ void rms_norm(const __grid_constant__ RmsNorm a) {
     float *y = a.y + (size_t)blockIdx.x * a.width;
     float squares = 0.0f;
     for (uint32_t i = threadIdx.x; i < a.width; i += blockDim.x) squares = fmaf(x[i], x[i], squares);
-    const float scale = root_mean_square_scale(squares, a.width, a.eps, shared);
+    // Each thread reads only what it will write, so y may be x.
+    const float scale = 1.0f / sqrtf(block_sum(squares, shared) / (float)a.width + a.eps);
     for (uint32_t i = threadIdx.x; i < a.width; i += blockDim.x) y[i] = x[i] * scale * a.weight[i];
-}
-
-extern "C" __global__ void layer_norm(const __grid_constant__ LayerNorm a) {
-    __shared__ float shared[32];
-    float *x = a.x + (size_t)blockIdx.x * a.width;
-    float sum = 0.0f;
-    for (uint32_t i = threadIdx.x; i < a.width; i += blockDim.x) sum += x[i];
-    const float mean = block_sum(sum, shared) / (float)a.width;
-    // The mean first: the squares of what is left do not cancel.
-    float squares = 0.0f;
-    for (uint32_t i = threadIdx.x; i < a.width; i += blockDim.x) squares = fmaf(x[i] - mean, x[i] - mean, squares);
-    const float scale = root_mean_square_scale(squares, a.width, a.eps, shared);
-    for (uint32_t i = threadIdx.x; i < a.width; i += blockDim.x)
-        x[i] = __fadd_rn((x[i] - mean) * scale * a.weight[i], a.bias[i]);
 }
 
 // Rounds as the reference does, scale * y before the sum: the same bits.

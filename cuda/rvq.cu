@@ -14,9 +14,9 @@ extern "C" __global__ void rvq(const __grid_constant__ Rvq a) {
         // Not fmaxf: NaN must stay NaN, so that it is found.
         const float row = stored_number(a.sums[g], a.stored[g], (size_t)code * a.width + column) / (usage < 1e-5f ? 1e-5f : usage);
         if (g == 0)
-            a.first[(size_t)frame * a.width + column] = row;
+            a.y[(size_t)frame * 2 * a.width + column] = row;
         else
             rest += row;
     }
-    a.rest[(size_t)frame * a.width + column] = rest;
+    a.y[((size_t)frame * 2 + 1) * a.width + column] = rest;
 }

@@ -5,7 +5,7 @@
 use crate::config::CodecConfig;
 use crate::weights::{DILATIONS, PRE_TAPS, TAPS};
 
-/// A row block of the state: `columns` past values of each of `channels` channels, newest last.
+/// A row block of the state: `columns` past values of each of `channels` channels.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row {
     /// In floats, from the block's start.
@@ -20,8 +20,7 @@ impl Row {
     }
 }
 
-/// What a codec slot keeps. Tails are [channels, columns] (oldest column first); keys and values are
-/// [positions, kv_heads * head_dim], the newest position last.
+/// What a codec slot keeps. Which way round a tail lies, and where in its row a key is, is the backend's.
 pub struct CodecState {
     pub pre_conv: Row,
     pub keys: Vec<Row>,   // a layer each, roped
@@ -41,20 +40,19 @@ pub struct BlockState {
 }
 
 impl CodecState {
-    pub fn new(config: &CodecConfig) -> CodecState {
-        let mut floats = 0;
+    /// `positions`: whose keys and values are kept, at least those that a position attends to besides itself.
+    pub fn new(config: &CodecConfig, positions: usize) -> CodecState {
+        let mut floats = 0usize;
         let mut row = |channels: usize, columns: usize| {
             let row = Row { offset: floats, channels, columns };
-            floats += channels * columns;
+            floats = (floats + channels * columns).next_multiple_of(4); // 16 bytes, which vector loads ask for
             row
         };
         let transformer = &config.transformer;
-        // A position attends to itself and to this many before it.
-        let past = config.sliding_window - 1;
         let kv_width = transformer.kv_heads * transformer.head_dim;
         let pre_conv = row(config.codebook_dim, PRE_TAPS - 1);
-        let keys = (0..transformer.layers).map(|_| row(kv_width, past)).collect();
-        let values = (0..transformer.layers).map(|_| row(kv_width, past)).collect();
+        let keys = (0..transformer.layers).map(|_| row(kv_width, positions)).collect();
+        let values = (0..transformer.layers).map(|_| row(kv_width, positions)).collect();
         let depthwise = (0..config.upsampling_ratios.len()).map(|_| row(config.latent_dim, TAPS - 1)).collect();
         let decoder_in = row(config.latent_dim, TAPS - 1);
         let mut channels = config.decoder_dim;
@@ -88,7 +86,7 @@ mod tests {
             rms_eps: 1e-5,
             rope_theta: 1e4,
         };
-        let state = CodecState::new(&CodecConfig {
+        let config = CodecConfig {
             latent_dim: 1024,
             codebook_dim: 512,
             codebook_size: 2048,
@@ -97,7 +95,8 @@ mod tests {
             decoder_dim: 1536,
             upsample_rates: vec![8, 5, 4, 3],
             upsampling_ratios: vec![2, 2],
-        });
+        };
+        let state = CodecState::new(&config, 71);
         let floats = |rows: &[&Row]| rows.iter().map(|r| r.range().len()).sum::<usize>();
         let all = |rows: &[Row]| floats(&rows.iter().collect::<Vec<_>>());
         let upsamples: Vec<&Row> = state.blocks.iter().map(|b| &b.upsample).collect();

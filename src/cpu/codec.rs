@@ -14,7 +14,13 @@ use crate::weights::{CodecWeights, ConvNext, ResidualUnit};
 /// Frames decoded together at most. Bounds the scratch memory of a long call; the result is the same for any.
 pub(super) const FRAMES_TOGETHER: usize = 8;
 
-/// What one stream's codec remembers.
+/// Positions that one attends to besides itself.
+pub(super) fn past_positions(config: &CodecConfig) -> usize {
+    config.sliding_window - 1
+}
+
+/// What one stream's codec remembers: tails are [channels][columns], the oldest column first; keys and values are
+/// [positions][kv_heads * head_dim], the newest position last.
 #[derive(Clone)]
 pub struct CodecSlot {
     block: Vec<f32>,

@@ -57,7 +57,7 @@ pub(crate) struct Slot {
 impl Reference {
     /// `threads`: how many; `None` takes one per core.
     pub fn new(model: Arc<Model>, threads: Option<usize>) -> Result<Reference> {
-        let codec_state = CodecState::new(&model.config.codec);
+        let codec_state = CodecState::new(&model.config.codec, codec::past_positions(&model.config.codec));
         Ok(Reference { model, threads: Threads::new(threads)?, codec_state })
     }
 

@@ -13,14 +13,11 @@ pub const SAMPLE_THREADS: _bindgen_ty_1 = 1024;
 pub const SAMPLE_SCORES_MAX: _bindgen_ty_1 = 4096;
 pub const NO_CODE: _bindgen_ty_1 = 2147483647;
 pub const KV_PAGES_MAX: _bindgen_ty_1 = 512;
-pub const CONV_TAPS_MAX: _bindgen_ty_1 = 7;
 pub const CONV_PAST_MAX: _bindgen_ty_1 = 54;
-pub const CONV_CHAIN: _bindgen_ty_1 = 1024;
-pub const CONV_WIDE_COLUMNS: _bindgen_ty_1 = 64;
-pub const CONV_WIDE_OUTPUTS: _bindgen_ty_1 = 32;
-pub const CONV_NARROW_COLUMNS: _bindgen_ty_1 = 8;
-pub const CONV_NARROW_OUTPUTS: _bindgen_ty_1 = 64;
-pub const KEEP_COLUMNS_MAX: _bindgen_ty_1 = 128;
+pub const CONV_TAPS: _bindgen_ty_1 = 7;
+pub const LAST_CHANNELS_MAX: _bindgen_ty_1 = 128;
+pub const LAST_ROWS: _bindgen_ty_1 = 64;
+pub const KEEP_TAILS_MAX: _bindgen_ty_1 = 40;
 pub type _bindgen_ty_1 = ::std::os::raw::c_uint;
 pub const STORED_BF16: _bindgen_ty_2 = 0;
 pub const STORED_F16: _bindgen_ty_2 = 1;
@@ -44,25 +41,6 @@ const _: () = {
     ["Offset of field: RmsNorm::y"][::std::mem::offset_of!(RmsNorm, y) - 16usize];
     ["Offset of field: RmsNorm::eps"][::std::mem::offset_of!(RmsNorm, eps) - 24usize];
     ["Offset of field: RmsNorm::width"][::std::mem::offset_of!(RmsNorm, width) - 28usize];
-};
-#[repr(C)]
-#[derive(Copy, Clone)]
-pub struct LayerNorm {
-    pub x: *mut f32,
-    pub weight: *const f32,
-    pub bias: *const f32,
-    pub eps: f32,
-    pub width: u32,
-}
-#[allow(clippy::unnecessary_operation, clippy::identity_op)]
-const _: () = {
-    ["Size of LayerNorm"][::std::mem::size_of::<LayerNorm>() - 32usize];
-    ["Alignment of LayerNorm"][::std::mem::align_of::<LayerNorm>() - 8usize];
-    ["Offset of field: LayerNorm::x"][::std::mem::offset_of!(LayerNorm, x) - 0usize];
-    ["Offset of field: LayerNorm::weight"][::std::mem::offset_of!(LayerNorm, weight) - 8usize];
-    ["Offset of field: LayerNorm::bias"][::std::mem::offset_of!(LayerNorm, bias) - 16usize];
-    ["Offset of field: LayerNorm::eps"][::std::mem::offset_of!(LayerNorm, eps) - 24usize];
-    ["Offset of field: LayerNorm::width"][::std::mem::offset_of!(LayerNorm, width) - 28usize];
 };
 #[repr(C)]
 #[derive(Copy, Clone)]
@@ -91,34 +69,61 @@ pub const FINISH_GELU: _bindgen_ty_3 = 4;
 pub type _bindgen_ty_3 = ::std::os::raw::c_uint;
 #[repr(C)]
 #[derive(Copy, Clone)]
+pub struct Snake {
+    pub alpha: *const f32,
+    pub inv_beta: *const f32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of Snake"][::std::mem::size_of::<Snake>() - 16usize];
+    ["Alignment of Snake"][::std::mem::align_of::<Snake>() - 8usize];
+    ["Offset of field: Snake::alpha"][::std::mem::offset_of!(Snake, alpha) - 0usize];
+    ["Offset of field: Snake::inv_beta"][::std::mem::offset_of!(Snake, inv_beta) - 8usize];
+};
+#[repr(C)]
+#[derive(Copy, Clone)]
 pub struct Linear {
     pub weight: *const ::std::os::raw::c_void,
     pub bias: *const f32,
-    pub norm: *const f32,
     pub scale: *const f32,
     pub x: *const f32,
+    pub base: *const f32,
     pub y: *mut f32,
-    pub eps: f32,
+    pub snake: Snake,
+    pub activated: *mut f32,
     pub inputs: u32,
     pub outputs: u32,
     pub rows: u32,
     pub finish: u32,
+    pub norm: *const f32,
+    pub eps: f32,
+    pub channels: u32,
+    pub dilation: u32,
+    pub past: u32,
+    pub tail: *const f32,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of Linear"][::std::mem::size_of::<Linear>() - 72usize];
+    ["Size of Linear"][::std::mem::size_of::<Linear>() - 120usize];
     ["Alignment of Linear"][::std::mem::align_of::<Linear>() - 8usize];
     ["Offset of field: Linear::weight"][::std::mem::offset_of!(Linear, weight) - 0usize];
     ["Offset of field: Linear::bias"][::std::mem::offset_of!(Linear, bias) - 8usize];
-    ["Offset of field: Linear::norm"][::std::mem::offset_of!(Linear, norm) - 16usize];
-    ["Offset of field: Linear::scale"][::std::mem::offset_of!(Linear, scale) - 24usize];
-    ["Offset of field: Linear::x"][::std::mem::offset_of!(Linear, x) - 32usize];
+    ["Offset of field: Linear::scale"][::std::mem::offset_of!(Linear, scale) - 16usize];
+    ["Offset of field: Linear::x"][::std::mem::offset_of!(Linear, x) - 24usize];
+    ["Offset of field: Linear::base"][::std::mem::offset_of!(Linear, base) - 32usize];
     ["Offset of field: Linear::y"][::std::mem::offset_of!(Linear, y) - 40usize];
-    ["Offset of field: Linear::eps"][::std::mem::offset_of!(Linear, eps) - 48usize];
-    ["Offset of field: Linear::inputs"][::std::mem::offset_of!(Linear, inputs) - 52usize];
-    ["Offset of field: Linear::outputs"][::std::mem::offset_of!(Linear, outputs) - 56usize];
-    ["Offset of field: Linear::rows"][::std::mem::offset_of!(Linear, rows) - 60usize];
-    ["Offset of field: Linear::finish"][::std::mem::offset_of!(Linear, finish) - 64usize];
+    ["Offset of field: Linear::snake"][::std::mem::offset_of!(Linear, snake) - 48usize];
+    ["Offset of field: Linear::activated"][::std::mem::offset_of!(Linear, activated) - 64usize];
+    ["Offset of field: Linear::inputs"][::std::mem::offset_of!(Linear, inputs) - 72usize];
+    ["Offset of field: Linear::outputs"][::std::mem::offset_of!(Linear, outputs) - 76usize];
+    ["Offset of field: Linear::rows"][::std::mem::offset_of!(Linear, rows) - 80usize];
+    ["Offset of field: Linear::finish"][::std::mem::offset_of!(Linear, finish) - 84usize];
+    ["Offset of field: Linear::norm"][::std::mem::offset_of!(Linear, norm) - 88usize];
+    ["Offset of field: Linear::eps"][::std::mem::offset_of!(Linear, eps) - 96usize];
+    ["Offset of field: Linear::channels"][::std::mem::offset_of!(Linear, channels) - 100usize];
+    ["Offset of field: Linear::dilation"][::std::mem::offset_of!(Linear, dilation) - 104usize];
+    ["Offset of field: Linear::past"][::std::mem::offset_of!(Linear, past) - 108usize];
+    ["Offset of field: Linear::tail"][::std::mem::offset_of!(Linear, tail) - 112usize];
 };
 #[repr(C)]
 #[derive(Copy, Clone)]
@@ -367,126 +372,101 @@ pub struct Rvq {
     pub usages: [*const f32; 16usize],
     pub stored: [u32; 16usize],
     pub codes: *const u32,
-    pub first: *mut f32,
-    pub rest: *mut f32,
+    pub y: *mut f32,
     pub width: u32,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of Rvq"][::std::mem::size_of::<Rvq>() - 352usize];
+    ["Size of Rvq"][::std::mem::size_of::<Rvq>() - 344usize];
     ["Alignment of Rvq"][::std::mem::align_of::<Rvq>() - 8usize];
     ["Offset of field: Rvq::sums"][::std::mem::offset_of!(Rvq, sums) - 0usize];
     ["Offset of field: Rvq::usages"][::std::mem::offset_of!(Rvq, usages) - 128usize];
     ["Offset of field: Rvq::stored"][::std::mem::offset_of!(Rvq, stored) - 256usize];
     ["Offset of field: Rvq::codes"][::std::mem::offset_of!(Rvq, codes) - 320usize];
-    ["Offset of field: Rvq::first"][::std::mem::offset_of!(Rvq, first) - 328usize];
-    ["Offset of field: Rvq::rest"][::std::mem::offset_of!(Rvq, rest) - 336usize];
-    ["Offset of field: Rvq::width"][::std::mem::offset_of!(Rvq, width) - 344usize];
+    ["Offset of field: Rvq::y"][::std::mem::offset_of!(Rvq, y) - 328usize];
+    ["Offset of field: Rvq::width"][::std::mem::offset_of!(Rvq, width) - 336usize];
 };
 #[repr(C)]
 #[derive(Copy, Clone)]
-pub struct Conv {
+pub struct Depthwise {
+    pub weight: *const f32,
+    pub bias: *const f32,
+    pub norm: *const f32,
+    pub norm_bias: *const f32,
+    pub tail: *const f32,
+    pub x: *const f32,
+    pub y: *mut f32,
+    pub eps: f32,
+    pub channels: u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of Depthwise"][::std::mem::size_of::<Depthwise>() - 64usize];
+    ["Alignment of Depthwise"][::std::mem::align_of::<Depthwise>() - 8usize];
+    ["Offset of field: Depthwise::weight"][::std::mem::offset_of!(Depthwise, weight) - 0usize];
+    ["Offset of field: Depthwise::bias"][::std::mem::offset_of!(Depthwise, bias) - 8usize];
+    ["Offset of field: Depthwise::norm"][::std::mem::offset_of!(Depthwise, norm) - 16usize];
+    ["Offset of field: Depthwise::norm_bias"][::std::mem::offset_of!(Depthwise, norm_bias) - 24usize];
+    ["Offset of field: Depthwise::tail"][::std::mem::offset_of!(Depthwise, tail) - 32usize];
+    ["Offset of field: Depthwise::x"][::std::mem::offset_of!(Depthwise, x) - 40usize];
+    ["Offset of field: Depthwise::y"][::std::mem::offset_of!(Depthwise, y) - 48usize];
+    ["Offset of field: Depthwise::eps"][::std::mem::offset_of!(Depthwise, eps) - 56usize];
+    ["Offset of field: Depthwise::channels"][::std::mem::offset_of!(Depthwise, channels) - 60usize];
+};
+#[repr(C)]
+#[derive(Copy, Clone)]
+pub struct Last {
     pub weight: *const f32,
     pub bias: *const f32,
     pub tail: *const f32,
     pub x: *const f32,
     pub y: *mut f32,
-    pub parts: *mut f32,
-    pub inputs: u32,
-    pub outputs: u32,
-    pub taps: u32,
-    pub dilation: u32,
-    pub rate: u32,
-    pub past: u32,
-    pub len: u32,
-    pub chain: u32,
-    pub chains: u32,
+    pub rows: u32,
+    pub channels: u32,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of Conv"][::std::mem::size_of::<Conv>() - 88usize];
-    ["Alignment of Conv"][::std::mem::align_of::<Conv>() - 8usize];
-    ["Offset of field: Conv::weight"][::std::mem::offset_of!(Conv, weight) - 0usize];
-    ["Offset of field: Conv::bias"][::std::mem::offset_of!(Conv, bias) - 8usize];
-    ["Offset of field: Conv::tail"][::std::mem::offset_of!(Conv, tail) - 16usize];
-    ["Offset of field: Conv::x"][::std::mem::offset_of!(Conv, x) - 24usize];
-    ["Offset of field: Conv::y"][::std::mem::offset_of!(Conv, y) - 32usize];
-    ["Offset of field: Conv::parts"][::std::mem::offset_of!(Conv, parts) - 40usize];
-    ["Offset of field: Conv::inputs"][::std::mem::offset_of!(Conv, inputs) - 48usize];
-    ["Offset of field: Conv::outputs"][::std::mem::offset_of!(Conv, outputs) - 52usize];
-    ["Offset of field: Conv::taps"][::std::mem::offset_of!(Conv, taps) - 56usize];
-    ["Offset of field: Conv::dilation"][::std::mem::offset_of!(Conv, dilation) - 60usize];
-    ["Offset of field: Conv::rate"][::std::mem::offset_of!(Conv, rate) - 64usize];
-    ["Offset of field: Conv::past"][::std::mem::offset_of!(Conv, past) - 68usize];
-    ["Offset of field: Conv::len"][::std::mem::offset_of!(Conv, len) - 72usize];
-    ["Offset of field: Conv::chain"][::std::mem::offset_of!(Conv, chain) - 76usize];
-    ["Offset of field: Conv::chains"][::std::mem::offset_of!(Conv, chains) - 80usize];
+    ["Size of Last"][::std::mem::size_of::<Last>() - 48usize];
+    ["Alignment of Last"][::std::mem::align_of::<Last>() - 8usize];
+    ["Offset of field: Last::weight"][::std::mem::offset_of!(Last, weight) - 0usize];
+    ["Offset of field: Last::bias"][::std::mem::offset_of!(Last, bias) - 8usize];
+    ["Offset of field: Last::tail"][::std::mem::offset_of!(Last, tail) - 16usize];
+    ["Offset of field: Last::x"][::std::mem::offset_of!(Last, x) - 24usize];
+    ["Offset of field: Last::y"][::std::mem::offset_of!(Last, y) - 32usize];
+    ["Offset of field: Last::rows"][::std::mem::offset_of!(Last, rows) - 40usize];
+    ["Offset of field: Last::channels"][::std::mem::offset_of!(Last, channels) - 44usize];
+};
+#[repr(C)]
+#[derive(Copy, Clone)]
+pub struct Tail {
+    pub tail: *mut f32,
+    pub x: *const f32,
+    pub past: u32,
+    pub rows: u32,
+    pub channels: u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of Tail"][::std::mem::size_of::<Tail>() - 32usize];
+    ["Alignment of Tail"][::std::mem::align_of::<Tail>() - 8usize];
+    ["Offset of field: Tail::tail"][::std::mem::offset_of!(Tail, tail) - 0usize];
+    ["Offset of field: Tail::x"][::std::mem::offset_of!(Tail, x) - 8usize];
+    ["Offset of field: Tail::past"][::std::mem::offset_of!(Tail, past) - 16usize];
+    ["Offset of field: Tail::rows"][::std::mem::offset_of!(Tail, rows) - 20usize];
+    ["Offset of field: Tail::channels"][::std::mem::offset_of!(Tail, channels) - 24usize];
 };
 #[repr(C)]
 #[derive(Copy, Clone)]
 pub struct Keep {
-    pub tail: *mut f32,
-    pub x: *const f32,
-    pub past: u32,
-    pub len: u32,
+    pub tails: [Tail; 40usize],
+    pub position: *mut u32,
+    pub frames: u32,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of Keep"][::std::mem::size_of::<Keep>() - 24usize];
+    ["Size of Keep"][::std::mem::size_of::<Keep>() - 1296usize];
     ["Alignment of Keep"][::std::mem::align_of::<Keep>() - 8usize];
-    ["Offset of field: Keep::tail"][::std::mem::offset_of!(Keep, tail) - 0usize];
-    ["Offset of field: Keep::x"][::std::mem::offset_of!(Keep, x) - 8usize];
-    ["Offset of field: Keep::past"][::std::mem::offset_of!(Keep, past) - 16usize];
-    ["Offset of field: Keep::len"][::std::mem::offset_of!(Keep, len) - 20usize];
-};
-#[repr(C)]
-#[derive(Copy, Clone)]
-pub struct Transpose {
-    pub x: *const f32,
-    pub y: *mut f32,
-    pub rows: u32,
-    pub columns: u32,
-}
-#[allow(clippy::unnecessary_operation, clippy::identity_op)]
-const _: () = {
-    ["Size of Transpose"][::std::mem::size_of::<Transpose>() - 24usize];
-    ["Alignment of Transpose"][::std::mem::align_of::<Transpose>() - 8usize];
-    ["Offset of field: Transpose::x"][::std::mem::offset_of!(Transpose, x) - 0usize];
-    ["Offset of field: Transpose::y"][::std::mem::offset_of!(Transpose, y) - 8usize];
-    ["Offset of field: Transpose::rows"][::std::mem::offset_of!(Transpose, rows) - 16usize];
-    ["Offset of field: Transpose::columns"][::std::mem::offset_of!(Transpose, columns) - 20usize];
-};
-#[repr(C)]
-#[derive(Copy, Clone)]
-pub struct Clamp {
-    pub x: *mut f32,
-    pub count: u32,
-}
-#[allow(clippy::unnecessary_operation, clippy::identity_op)]
-const _: () = {
-    ["Size of Clamp"][::std::mem::size_of::<Clamp>() - 16usize];
-    ["Alignment of Clamp"][::std::mem::align_of::<Clamp>() - 8usize];
-    ["Offset of field: Clamp::x"][::std::mem::offset_of!(Clamp, x) - 0usize];
-    ["Offset of field: Clamp::count"][::std::mem::offset_of!(Clamp, count) - 8usize];
-};
-#[repr(C)]
-#[derive(Copy, Clone)]
-pub struct Snake {
-    pub x: *const f32,
-    pub alpha: *const f32,
-    pub inv_beta: *const f32,
-    pub y: *mut f32,
-    pub count: u32,
-    pub len: u32,
-}
-#[allow(clippy::unnecessary_operation, clippy::identity_op)]
-const _: () = {
-    ["Size of Snake"][::std::mem::size_of::<Snake>() - 40usize];
-    ["Alignment of Snake"][::std::mem::align_of::<Snake>() - 8usize];
-    ["Offset of field: Snake::x"][::std::mem::offset_of!(Snake, x) - 0usize];
-    ["Offset of field: Snake::alpha"][::std::mem::offset_of!(Snake, alpha) - 8usize];
-    ["Offset of field: Snake::inv_beta"][::std::mem::offset_of!(Snake, inv_beta) - 16usize];
-    ["Offset of field: Snake::y"][::std::mem::offset_of!(Snake, y) - 24usize];
-    ["Offset of field: Snake::count"][::std::mem::offset_of!(Snake, count) - 32usize];
-    ["Offset of field: Snake::len"][::std::mem::offset_of!(Snake, len) - 36usize];
+    ["Offset of field: Keep::tails"][::std::mem::offset_of!(Keep, tails) - 0usize];
+    ["Offset of field: Keep::position"][::std::mem::offset_of!(Keep, position) - 1280usize];
+    ["Offset of field: Keep::frames"][::std::mem::offset_of!(Keep, frames) - 1288usize];
 };

@@ -8,7 +8,8 @@
 #![allow(unsafe_code)] // the launches
 
 use super::args;
-use super::upload::{Conv, Matrix};
+use super::codec::{Depthwise, Tail};
+use super::upload::{Conv, Matrix, Snake};
 use crate::device::KvNumbers;
 use crate::driver::{Buffer, Context, Function, Module, Number, Shape, Span, Stream};
 use crate::error::{Error, Result};
@@ -107,10 +108,35 @@ pub(crate) enum Finish<'a> {
     Store,
     /// y += them, times a scale per output where there is one.
     Add(Option<&'a Span<f32>>),
+    /// y = base plus them, times a scale per output.
+    Onto {
+        base: &'a Span<f32>,
+        scale: &'a Span<f32>,
+    },
     /// Outputs in pairs: y = silu(gate) * up, half as wide.
     Gate,
     Silu,
     Gelu,
+}
+
+/// Where the rows of a convolution go.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Put<'a> {
+    /// Added to them first; may be `y`.
+    pub base: Option<&'a Span<f32>>,
+    pub y: Option<&'a Span<f32>>,
+    /// Through a snake, there.
+    pub activated: Option<(&'a Snake, &'a Span<f32>)>,
+}
+
+impl<'a> Put<'a> {
+    pub fn rows(y: &'a Span<f32>) -> Put<'a> {
+        Put { y: Some(y), ..Put::default() }
+    }
+
+    pub fn activated(snake: &'a Snake, to: &'a Span<f32>) -> Put<'a> {
+        Put { activated: Some((snake, to)), ..Put::default() }
+    }
 }
 
 /// RMS norm in front of a matrix: its weight and epsilon.
@@ -165,7 +191,6 @@ struct Gemm {
 /// Every kernel, found when the device is opened.
 pub(crate) struct Kernels {
     rms_norm: Function,
-    layer_norm: Function,
     add: Function,
     /// By storage, then by rows of x and outputs of a warp: 1 and 1, 1 and 2, 2, 4 and 8 and 2.
     linear: [[Function; 5]; 3],
@@ -179,14 +204,9 @@ pub(crate) struct Kernels {
     put_page: Function,
     sample: Function,
     rvq: Function,
-    conv_wide: Function,
-    conv_narrow: Function,
-    conv_join: Function,
-    conv_depthwise: Function,
+    depthwise: Function,
+    last: Function,
     keep: Function,
-    transpose: Function,
-    snake: Function,
-    clamp: Function,
     /// By storage; the tile with the fewest rows first.
     gemm: [Vec<Gemm>; 3],
 }
@@ -212,29 +232,38 @@ fn linear_args(
 ) -> args::Linear {
     let (outputs, inputs) = (weight.rows, weight.width);
     let rows = x.len() / inputs;
-    let (finish, scale, width) = match finish {
-        Finish::Store => (args::FINISH_STORE, None, outputs),
-        Finish::Add(scale) => (args::FINISH_ADD, scale, outputs),
-        Finish::Gate => (args::FINISH_GATE, None, outputs / 2),
-        Finish::Silu => (args::FINISH_SILU, None, outputs),
-        Finish::Gelu => (args::FINISH_GELU, None, outputs),
+    let (finish, base, scale, width) = match finish {
+        Finish::Store => (args::FINISH_STORE, None, None, outputs),
+        Finish::Add(scale) => (args::FINISH_ADD, Some(y), scale, outputs),
+        Finish::Onto { base, scale } => (args::FINISH_ADD, Some(base), Some(scale), outputs),
+        Finish::Gate => (args::FINISH_GATE, None, None, outputs / 2),
+        Finish::Silu => (args::FINISH_SILU, None, None, outputs),
+        Finish::Gelu => (args::FINISH_GELU, None, None, outputs),
     };
     assert_eq!((x.len(), y.len()), (rows * inputs, rows * width));
+    assert!(base.is_none_or(|base| base.len() == y.len()));
     assert!([bias, scale].into_iter().flatten().all(|by_output| by_output.len() == outputs));
     assert!(norm.is_none_or(|(weight, _)| weight.len() == inputs));
     assert!([weight.numbers.ptr() as usize, x.ptr() as usize].iter().all(|at| at % 16 == 0));
     args::Linear {
         weight: weight.numbers.ptr().cast(),
         bias: address(bias),
-        norm: address(norm.map(|(weight, _)| weight)),
         scale: address(scale),
         x: x.ptr(),
+        base: address(base),
         y: y.ptr_mut(),
-        eps: norm.map_or(0.0, |(_, eps)| eps),
+        snake: args::Snake { alpha: std::ptr::null(), inv_beta: std::ptr::null() },
+        activated: std::ptr::null_mut(),
         inputs: inputs as u32,
         outputs: outputs as u32,
         rows: rows as u32,
         finish,
+        norm: address(norm.map(|(weight, _)| weight)),
+        eps: norm.map_or(0.0, |(_, eps)| eps),
+        channels: inputs as u32,
+        dilation: 0,
+        past: 0,
+        tail: std::ptr::null(),
     }
 }
 
@@ -255,7 +284,7 @@ impl Kernels {
             unsafe { Module::load(context, name, image) }
         };
         let [norm, linear, attention] = [module("norm")?, module("linear")?, module("attention")?];
-        let [conv, snake] = [module("conv")?, module("snake")?];
+        let conv = module("conv")?;
         let linears = |names: [&'static CStr; 5]| -> Result<[Function; 5]> {
             let [a, b, c, d, e] = names.map(|name| linear.function(name));
             Ok([a?, b?, c?, d?, e?])
@@ -267,7 +296,6 @@ impl Kernels {
         };
         Ok(Kernels {
             rms_norm: norm.function(c"rms_norm")?,
-            layer_norm: norm.function(c"layer_norm")?,
             add: norm.function(c"add")?,
             linear: [
                 linears([
@@ -301,14 +329,9 @@ impl Kernels {
             put_page: speaker.function(c"put_page")?,
             sample: module("sample")?.function(c"sample")?,
             rvq: module("rvq")?.function(c"rvq")?,
-            conv_wide: conv.function(c"conv_wide")?,
-            conv_narrow: conv.function(c"conv_narrow")?,
-            conv_join: conv.function(c"conv_join")?,
-            conv_depthwise: conv.function(c"conv_depthwise")?,
+            depthwise: conv.function(c"depthwise")?,
+            last: conv.function(c"last")?,
             keep: conv.function(c"keep")?,
-            transpose: conv.function(c"transpose")?,
-            snake: snake.function(c"snake")?,
-            clamp: snake.function(c"clamp")?,
             gemm: [
                 vec![
                     tile(c"gemm_bf16_16x64", 16, 64, 128)?,
@@ -317,7 +340,11 @@ impl Kernels {
                     tile(c"gemm_bf16_64x128", 64, 128, 256)?,
                 ],
                 vec![tile(c"gemm_f16_32x64", 32, 64, 128)?],
-                vec![tile(c"gemm_f32_32x64", 32, 64, 128)?],
+                vec![
+                    tile(c"gemm_f32_16x64", 16, 64, 128)?,
+                    tile(c"gemm_f32_32x64", 32, 64, 128)?,
+                    tile(c"gemm_f32_64x64", 64, 64, 128)?,
+                ],
             ],
         })
     }
@@ -331,22 +358,6 @@ impl Kernels {
         let a = args::RmsNorm { x: x.ptr(), weight: weight.ptr(), y: y.ptr_mut(), eps, width: width as u32 };
         // SAFETY: as the head of this file says.
         unsafe { self.rms_norm.launch(stream, Shape::new([rows as u32, 1, 1], norm_threads(width)), &a) }
-    }
-
-    /// Each row of x to mean 0 and variance 1, times weight, plus bias; in place.
-    pub fn layer_norm(
-        &self,
-        stream: &Stream,
-        x: &Span<f32>,
-        weight: &Span<f32>,
-        bias: &Span<f32>,
-        eps: f32,
-    ) -> Result<()> {
-        let (width, rows) = (weight.len(), x.len() / weight.len());
-        assert_eq!((x.len(), bias.len()), (rows * width, width));
-        let a = args::LayerNorm { x: x.ptr_mut(), weight: weight.ptr(), bias: bias.ptr(), eps, width: width as u32 };
-        // SAFETY: as the head of this file says.
-        unsafe { self.layer_norm.launch(stream, Shape::new([rows as u32, 1, 1], norm_threads(width)), &a) }
     }
 
     /// x += scale * y, scale per column; without scale, x += y.
@@ -556,11 +567,7 @@ impl Kernels {
     /// Puts a page into the speaker's list.
     pub fn put_page(&self, stream: &Stream, speaker: &SpeakerMemory, index: usize, page: &Span<u8>) -> Result<()> {
         assert!(index < args::KV_PAGES_MAX as usize);
-        let a = args::PutPage {
-            speaker: speaker.whole().ptr_mut(),
-            page: page.ptr() as u64,
-            index: index as u32,
-        };
+        let a = args::PutPage { speaker: speaker.whole().ptr_mut(), page: page.ptr() as u64, index: index as u32 };
         // SAFETY: as the head of this file says.
         unsafe { self.put_page.launch(stream, Shape::new([1, 1, 1], 1), &a) }
     }
@@ -594,28 +601,19 @@ impl Kernels {
 
     // ---- rvq.cu ----------------------------------------------------------------------------------------------
 
-    /// For each frame its codebook rows over their usage: group 0's into `first`, the sum of the others' into `rest`. A book is
-    /// its embedding sums and its cluster usage; codes [frames][16].
-    pub fn rvq(
-        &self,
-        stream: &Stream,
-        books: &[(Matrix, Span<f32>)],
-        codes: &Span<u32>,
-        first: &Span<f32>,
-        rest: &Span<f32>,
-    ) -> Result<()> {
+    /// For each frame its codebook rows over their usage: the first group's, then the sum of the others', y [frames][2][width].
+    /// A book is its embedding sums and its cluster usage; codes [frames][16].
+    pub fn rvq(&self, stream: &Stream, books: &[(Matrix, Span<f32>)], codes: &Span<u32>, y: &Span<f32>) -> Result<()> {
         const GROUPS: usize = args::ROW_GROUPS as usize;
         let (width, frames) = (books[0].0.width, codes.len() / GROUPS);
-        assert_eq!((books.len(), codes.len()), (GROUPS, frames * GROUPS));
-        assert_eq!([first.len(), rest.len()], [frames * width; 2]);
+        assert_eq!((books.len(), codes.len(), y.len()), (GROUPS, frames * GROUPS, frames * 2 * width));
         assert!(books.iter().all(|(sums, usage)| sums.width == width && usage.len() == sums.rows));
         let mut a = args::Rvq {
             sums: [std::ptr::null(); GROUPS],
             usages: [std::ptr::null(); GROUPS],
             stored: [0; GROUPS],
             codes: codes.ptr(),
-            first: first.ptr_mut(),
-            rest: rest.ptr_mut(),
+            y: y.ptr_mut(),
             width: width as u32,
         };
         for (i, (sums, usage)) in books.iter().enumerate() {
@@ -628,107 +626,85 @@ impl Kernels {
 
     // ---- conv.cu ---------------------------------------------------------------------------------------------
 
-    /// Causal convolution of x [inputs][len] behind its tail, plain or transposed, as the weight was uploaded:
-    /// y [outputs][len * rate]. `parts` is scratch, as `Conv::parts_len` says.
-    #[allow(clippy::too_many_arguments)] // as `append`
-    pub fn conv(
+    /// Causal convolution of each channel with its own taps, behind its tail [taps - 1][channels], and a layer norm of each row
+    /// of them. x and y [rows][channels].
+    pub fn depthwise(
         &self,
         stream: &Stream,
-        conv: &Conv,
-        dilation: usize,
-        (tail, x): (&Span<f32>, &Span<f32>),
-        parts: &Span<f32>,
+        conv: &Depthwise,
+        tail: &Span<f32>,
+        x: &Span<f32>,
+        eps: f32,
         y: &Span<f32>,
     ) -> Result<()> {
-        let (len, past) = (x.len() / conv.inputs, (conv.taps - 1) * dilation);
-        assert_eq!([x.len(), tail.len(), y.len()], [conv.inputs * len, conv.inputs * past, conv.outputs * len]);
-        assert!(conv.taps <= args::CONV_TAPS_MAX as usize && past <= args::CONV_PAST_MAX as usize);
-        assert!(parts.len() >= conv.parts_len(len));
-        let (chain, chains) = (conv.chain(), conv.chains());
-        let a = args::Conv {
+        let (channels, taps) = (conv.bias.len(), args::CONV_TAPS as usize);
+        let rows = x.len() / channels;
+        assert_eq!([conv.weight.len(), tail.len()], [taps * channels, (taps - 1) * channels]);
+        assert_eq!([conv.norm.len(), conv.norm_bias.len()], [channels; 2]);
+        assert_eq!([x.len(), y.len()], [rows * channels; 2]);
+        let a = args::Depthwise {
             weight: conv.weight.ptr(),
             bias: conv.bias.ptr(),
+            norm: conv.norm.ptr(),
+            norm_bias: conv.norm_bias.ptr(),
             tail: tail.ptr(),
             x: x.ptr(),
             y: y.ptr_mut(),
-            parts: if chains > 1 { parts.ptr_mut() } else { std::ptr::null_mut() },
-            inputs: conv.inputs as u32,
-            outputs: conv.outputs as u32,
-            taps: conv.taps as u32,
-            dilation: dilation as u32,
-            rate: conv.rate as u32,
-            past: past as u32,
-            len: len as u32,
-            chain: chain as u32,
-            chains: chains as u32,
+            eps,
+            channels: channels as u32,
         };
-        // Few columns would leave a wide block's threads idle.
-        let (function, columns, outputs) = match len > 2 * args::CONV_NARROW_COLUMNS as usize {
-            true => (&self.conv_wide, args::CONV_WIDE_COLUMNS, args::CONV_WIDE_OUTPUTS),
-            false => (&self.conv_narrow, args::CONV_NARROW_COLUMNS, args::CONV_NARROW_OUTPUTS),
-        };
-        let grid = [a.len.div_ceil(columns), a.outputs.div_ceil(outputs), a.chains];
         // SAFETY: as the head of this file says.
-        unsafe { function.launch(stream, Shape::new(grid, 128), &a) }?;
-        if chains == 1 {
-            return Ok(());
-        }
-        // SAFETY: as the head of this file says.
-        unsafe { self.conv_join.launch(stream, over(conv.outputs * len), &a) }
+        unsafe { self.depthwise.launch(stream, Shape::new([rows as u32, 1, 1], norm_threads(channels)), &a) }
     }
 
-    /// Causal convolution of each channel with its own taps: weight [channels, taps].
-    pub fn conv_depthwise(
+    /// The last convolution, weight [taps][channels] behind its tail [taps - 1][channels]: a sample in -1 .. 1 for each row of x
+    /// [rows][channels]. NaN stays NaN, so that it is found.
+    pub fn last(
         &self,
         stream: &Stream,
         weight: &Span<f32>,
         bias: &Span<f32>,
-        (tail, x): (&Span<f32>, &Span<f32>),
+        tail: &Span<f32>,
+        x: &Span<f32>,
         y: &Span<f32>,
     ) -> Result<()> {
-        let channels = bias.len();
-        let (taps, len) = (weight.len() / channels, x.len() / channels);
-        assert_eq!([weight.len(), tail.len()], [channels * taps, channels * (taps - 1)]);
-        assert_eq!([x.len(), y.len()], [channels * len; 2]);
-        let a = args::Conv {
+        let (taps, rows) = (args::CONV_TAPS as usize, y.len());
+        let channels = weight.len() / taps;
+        assert_eq!([weight.len(), tail.len()], [taps * channels, (taps - 1) * channels]);
+        assert_eq!((bias.len(), x.len()), (1, rows * channels));
+        assert!(channels <= args::LAST_CHANNELS_MAX as usize);
+        let a = args::Last {
             weight: weight.ptr(),
             bias: bias.ptr(),
             tail: tail.ptr(),
             x: x.ptr(),
             y: y.ptr_mut(),
-            parts: std::ptr::null_mut(),
-            inputs: channels as u32,
-            outputs: channels as u32,
-            taps: taps as u32,
-            dilation: 1,
-            rate: 1,
-            past: taps as u32 - 1,
-            len: len as u32,
-            chain: 1,
-            chains: 1,
+            rows: rows as u32,
+            channels: channels as u32,
         };
+        let shape = Shape::new([a.rows.div_ceil(args::LAST_ROWS), 1, 1], 4 * args::LAST_ROWS);
         // SAFETY: as the head of this file says.
-        unsafe { self.conv_depthwise.launch(stream, over(channels * len), &a) }
+        unsafe { self.last.launch(stream, shape, &a) }
     }
 
-    /// Keeps the newest columns of what the tail [channels][past] and x hold for the next call.
-    pub fn keep(&self, stream: &Stream, channels: usize, tail: &Span<f32>, x: &Span<f32>) -> Result<()> {
-        let (past, len) = (tail.len() / channels, x.len() / channels);
-        assert_eq!([tail.len(), x.len()], [channels * past, channels * len]);
-        assert!(past <= args::KEEP_COLUMNS_MAX as usize);
-        let a = args::Keep { tail: tail.ptr_mut(), x: x.ptr(), past: past as u32, len: len as u32 };
+    /// Keeps the newest rows of what each tail and the signal behind it hold for the next call, and counts the frames.
+    pub fn keep(&self, stream: &Stream, tails: &[Tail], position: &Span<u32>, frames: usize) -> Result<()> {
+        const NONE: args::Tail =
+            args::Tail { tail: std::ptr::null_mut(), x: std::ptr::null(), past: 0, rows: 0, channels: 0 };
+        assert!(tails.len() <= args::KEEP_TAILS_MAX as usize && position.len() == 1);
+        let tails_max = [NONE; args::KEEP_TAILS_MAX as usize];
+        let mut a = args::Keep { tails: tails_max, position: position.ptr_mut(), frames: frames as u32 };
+        for (to, (tail, x, channels)) in a.tails.iter_mut().zip(tails) {
+            let (past, rows) = (tail.len() / channels, x.len() / channels);
+            assert_eq!([tail.len(), x.len()], [past * channels, rows * channels]);
+            assert!(past <= args::CONV_PAST_MAX as usize);
+            let [past, rows, channels] = [past, rows, *channels].map(|n| n as u32);
+            *to = args::Tail { tail: tail.ptr_mut(), x: x.ptr(), past, rows, channels };
+        }
+        let widest = tails.iter().map(|tail| tail.2).max().unwrap_or(1);
+        let grid = [widest.div_ceil(64) as u32, tails.len().max(1) as u32, 1];
         // SAFETY: as the head of this file says.
-        unsafe { self.keep.launch(stream, Shape::new([channels as u32, 1, 1], args::KEEP_COLUMNS_MAX), &a) }
-    }
-
-    /// x [rows][columns] to y [columns][rows].
-    pub fn transpose(&self, stream: &Stream, x: &Span<f32>, columns: usize, y: &Span<f32>) -> Result<()> {
-        let rows = x.len() / columns;
-        assert_eq!([x.len(), y.len()], [rows * columns; 2]);
-        let a = args::Transpose { x: x.ptr(), y: y.ptr_mut(), rows: rows as u32, columns: columns as u32 };
-        let grid = [columns.div_ceil(32) as u32, rows.div_ceil(32) as u32, 1];
-        // SAFETY: as the head of this file says.
-        unsafe { self.transpose.launch(stream, Shape::new(grid, 256), &a) }
+        unsafe { self.keep.launch(stream, Shape::new(grid, 64), &a) }
     }
 
     // ---- gemm.cu ---------------------------------------------------------------------------------------------
@@ -746,46 +722,63 @@ impl Kernels {
     ) -> Result<()> {
         let a = linear_args(weight, bias, None, finish, x, y);
         assert!(a.finish != args::FINISH_GATE || a.outputs.is_multiple_of(2));
+        self.many_rows(stream, weight, &a)
+    }
+
+    fn many_rows(&self, stream: &Stream, weight: &Matrix, a: &args::Linear) -> Result<()> {
         let tiles = &self.gemm[weight.stored() as usize];
         let tile = tiles.iter().find(|tile| a.rows <= tile.rows).unwrap_or(&tiles[tiles.len() - 1]);
-        // Blocks that share the inputs, enough to keep the device busy with few rows. A row's bits depend on how many there are,
-        // so the matrix alone decides.
-        let slices = if a.outputs < 2048 { 8 } else { 4 };
+        let slices = weight.slices();
         let grid = [a.outputs.div_ceil(tile.outputs) * slices, a.rows.div_ceil(tile.rows), 1];
         let clusters = stream.context().gpu.compute_capability >= (9, 0);
         let shape = Shape { cluster: clusters.then_some(slices), ..Shape::new(grid, tile.threads) };
         // SAFETY: as the head of this file says.
-        unsafe { tile.function.launch(stream, shape, &a) }
+        unsafe { tile.function.launch(stream, shape, a) }
     }
 
-    // ---- snake.cu --------------------------------------------------------------------------------------------
-
-    /// y = x + inv_beta * sin(alpha x)^2, [channel][len]; y may be x.
-    pub fn snake(
+    /// Causal convolution of x [rows][inputs] behind its tail [past][inputs], plain or transposed, as the weight was uploaded:
+    /// [rows * rate][outputs / rate].
+    pub fn conv(
         &self,
         stream: &Stream,
-        (alpha, inv_beta): (&Span<f32>, &Span<f32>),
+        conv: &Conv,
+        dilation: usize,
+        tail: Option<&Span<f32>>,
         x: &Span<f32>,
-        y: &Span<f32>,
+        put: &Put,
     ) -> Result<()> {
-        let (channels, len) = (alpha.len(), x.len() / alpha.len());
-        assert_eq!([inv_beta.len(), x.len(), y.len()], [channels, channels * len, channels * len]);
-        let a = args::Snake {
+        let (outputs, rows) = (conv.weight.rows, x.len() / conv.inputs);
+        let (past, count) = (conv.past(dilation), rows * outputs);
+        assert_eq!((x.len(), tail.map_or(0, Span::len)), (rows * conv.inputs, past * conv.inputs));
+        assert_eq!(conv.bias.len(), outputs);
+        let activated = put.activated.map(|(_, to)| to);
+        assert!([put.base, put.y, activated].into_iter().flatten().all(|rows| rows.len() == count));
+        let snake = put.activated.map(|(snake, _)| snake);
+        assert!(snake.is_none_or(|s| [s.alpha.len(), s.inv_beta.len()] == [outputs; 2]));
+        assert!([x.ptr() as usize, address(tail) as usize].iter().all(|at| at % 16 == 0));
+        let a = args::Linear {
+            weight: conv.weight.numbers.ptr().cast(),
+            bias: conv.bias.ptr(),
+            scale: std::ptr::null(),
             x: x.ptr(),
-            alpha: alpha.ptr(),
-            inv_beta: inv_beta.ptr(),
-            y: y.ptr_mut(),
-            count: x.len() as u32,
-            len: len as u32,
+            base: address(put.base),
+            y: put.y.map_or(std::ptr::null_mut(), Span::ptr_mut),
+            snake: args::Snake {
+                alpha: address(snake.map(|s| &s.alpha)),
+                inv_beta: address(snake.map(|s| &s.inv_beta)),
+            },
+            activated: activated.map_or(std::ptr::null_mut(), Span::ptr_mut),
+            inputs: conv.weight.width as u32,
+            outputs: outputs as u32,
+            rows: rows as u32,
+            finish: if put.base.is_some() { args::FINISH_ADD } else { args::FINISH_STORE },
+            norm: std::ptr::null(),
+            eps: 0.0,
+            channels: conv.inputs as u32,
+            dilation: dilation as u32,
+            past: past as u32,
+            tail: address(tail),
         };
-        // SAFETY: as the head of this file says.
-        unsafe { self.snake.launch(stream, over(x.len()), &a) }
-    }
-
-    /// x into -1 .. 1; NaN stays NaN, so that it is found.
-    pub fn clamp(&self, stream: &Stream, x: &Span<f32>) -> Result<()> {
-        let a = args::Clamp { x: x.ptr_mut(), count: x.len() as u32 };
-        // SAFETY: as the head of this file says.
-        unsafe { self.clamp.launch(stream, over(x.len()), &a) }
+        self.many_rows(stream, &conv.weight, &a)
     }
 }

@@ -1,7 +1,7 @@
 //! A GPU as the engine sees it: frames in one stream of the device, samples in another, each in the order given, so that the
 //! codec's work runs beside the next steps. What is done is found by asking; nothing here waits for the device but `poll`.
 
-use super::codec::Samples;
+use super::codec::Decoded;
 use super::frames::{Report, Ticket};
 use super::{Loaded, Memory, Options, load};
 use crate::backend::{Backend, Did, Done, SlotId, Took, Waker, Work};
@@ -24,7 +24,7 @@ pub(crate) struct Lanes {
     slots: Vec<Slot>,
     /// With the turn that they are for, if it still wants them.
     stepping: VecDeque<(Option<u64>, Ticket)>,
-    decoding: VecDeque<(u64, Decoding)>,
+    decoding: VecDeque<(u64, SlotId, Decoded)>,
     /// Answers that need no device.
     answered: Vec<(u64, Done)>,
     wake: Arc<Wake>,
@@ -36,13 +36,6 @@ pub(crate) struct Lanes {
 struct Slot {
     turn: u64,
     end: Option<End>,
-}
-
-struct Decoding {
-    slot: SlotId,
-    samples: Samples,
-    start: Event,
-    end: Event,
 }
 
 #[derive(Default)]
@@ -105,10 +98,7 @@ impl Lanes {
                 self.stepping.push_back((Some(turn), frames.step(slot, start, Some(text), None, None, may_end)?));
             }
             Work::Decode { frames } => {
-                let start = codec.mark()?;
-                let samples = codec.decode(slot, &frames)?;
-                let end = codec.mark()?;
-                self.decoding.push_back((turn, Decoding { slot, samples, start, end }));
+                self.decoding.push_back((turn, slot, codec.decode(slot, &frames)?));
             }
         }
         Ok(())
@@ -132,10 +122,8 @@ impl Lanes {
             return Ok(Did::Ended(End::Length));
         }
         let between = |from: &Event, to: &Event| Ok(Duration::from_secs_f32(to.ms_since(from)? / 1e3));
-        let took = Took {
-            talker: between(&ticket.start, &ticket.chosen)?,
-            predictor: between(&ticket.chosen, &ticket.end)?,
-        };
+        let took =
+            Took { talker: between(&ticket.start, &ticket.chosen)?, predictor: between(&ticket.chosen, &ticket.end)? };
         Ok(Did::Frame { frame: chosen, took })
     }
 
@@ -151,7 +139,8 @@ impl Lanes {
                 if let Did::Ended(end) = what {
                     self.slots[slot].end = Some(end);
                     // Steps behind the end are nothing, and nobody waits for them.
-                    let behind = self.stepping.iter_mut().filter(|(turn, ticket)| (*turn, ticket.slot) == (wanted, slot));
+                    let behind =
+                        self.stepping.iter_mut().filter(|(turn, ticket)| (*turn, ticket.slot) == (wanted, slot));
                     let behind = behind.map(|(turn, _)| *turn = None).count();
                     (0..behind).for_each(|_| self.answer_end(slot));
                 }
@@ -159,12 +148,12 @@ impl Lanes {
             }
             self.loaded.frames.take_back(ticket);
         }
-        while let Some((_, decoding)) = self.decoding.front()
-            && decoding.end.is_done()?
-            && let Some((turn, Decoding { slot, samples, start, end })) = self.decoding.pop_front()
+        while let Some((_, _, decoded)) = self.decoding.front()
+            && decoded.end.is_done()?
+            && let Some((turn, slot, decoded)) = self.decoding.pop_front()
         {
-            let took = Duration::from_secs_f32(end.ms_since(&start)? / 1e3);
-            let samples = self.loaded.codec.take(samples, [start, end]);
+            let took = Duration::from_secs_f32(decoded.end.ms_since(&decoded.start)? / 1e3);
+            let samples = self.loaded.codec.take(decoded);
             if turn == self.slots[slot].turn {
                 let what = match samples.iter().all(|s| s.is_finite()) {
                     true => Did::Samples { samples, took },

@@ -7,7 +7,7 @@ use crate::backend::{self, Recording, Step, Stepwise};
 use crate::cpu::sample::{Source, TalkerRules, argmax, draw};
 use crate::device::{Device, KvNumbers};
 use crate::error::{Error, Result};
-use crate::frame::{End, Frame, GROUPS, SAMPLES_PER_FRAME, check_codes};
+use crate::frame::{End, Frame, GROUPS, check_codes};
 use crate::model::Model;
 use crate::prompt::Position;
 use crate::request::{Randomness, Sampler, Sampling};
@@ -198,8 +198,12 @@ struct Decoder {
 impl backend::Decoder for Decoder {
     fn decode(&mut self, frames: &[Frame]) -> Result<Vec<f32>> {
         check_codes("codes", frames, self.model.config.codec.codebook_size)?;
-        let mut samples = vec![0.0; frames.len() * SAMPLES_PER_FRAME];
-        lock(&self.loaded).codec.decode_and_wait(self.held.slot, frames, &mut samples)?;
+        let samples = {
+            let codec = &mut lock(&self.loaded).codec;
+            let decoded = codec.decode(self.held.slot, frames)?;
+            decoded.end.synchronize()?;
+            codec.take(decoded)
+        };
         match samples.iter().all(|s| s.is_finite()) {
             true => Ok(samples),
             false => Err(self.model.blame("codec decode", "samples are not finite")),

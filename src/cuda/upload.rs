@@ -49,15 +49,32 @@ impl<'a> Uploader<'a> {
     /// These numbers, made only when they are placed.
     pub fn made<'n, T: Number>(&mut self, len: usize, numbers: impl FnOnce() -> Cow<'n, [T]>) -> Result<Span<T>> {
         let span = self.room(len);
-        if !self.counting {
-            span.write(self.stream, &numbers())?;
-            (self.progress)((len * size_of::<T>()).next_multiple_of(ALIGNMENT));
-        }
+        self.fill(&span, numbers)?;
         Ok(span)
+    }
+
+    /// Fills room with these numbers, made only when they are placed.
+    fn fill<'n, T: Number>(&mut self, room: &Span<T>, numbers: impl FnOnce() -> Cow<'n, [T]>) -> Result<()> {
+        if !self.counting {
+            room.write(self.stream, &numbers())?;
+            (self.progress)((room.len() * size_of::<T>()).next_multiple_of(ALIGNMENT));
+        }
+        Ok(())
     }
 
     pub fn floats(&mut self, numbers: &[f32]) -> Result<Span<f32>> {
         self.made(numbers.len(), || numbers.into())
+    }
+
+    /// These numbers, so many times one behind the other.
+    pub fn repeated(&mut self, numbers: &[f32], times: usize) -> Result<Span<f32>> {
+        self.made(numbers.len() * times, || numbers.repeat(times).into())
+    }
+
+    /// [rows][width] as [width][rows].
+    pub fn turned(&mut self, numbers: &[f32], width: usize) -> Result<Span<f32>> {
+        let columns = || (0..width).flat_map(|column| numbers.iter().skip(column).step_by(width)).copied().collect();
+        self.made(numbers.len(), columns)
     }
 
     pub fn matrix(&mut self, tensor: &Tensor) -> Result<Matrix> {
@@ -73,6 +90,11 @@ impl<'a> Uploader<'a> {
             all => all.iter().flat_map(|tensor| bytes_as(tensor, dtype).into_owned()).collect(),
         })?;
         Ok(Matrix { numbers, dtype, rows, width })
+    }
+
+    /// Matrices with as many rows each, side by side.
+    pub fn beside(&mut self, first: &Tensor, second: &Tensor) -> Result<Matrix> {
+        self.in_turns(first, second).map(|m| Matrix { rows: m.rows / 2, width: 2 * m.width, ..m })
     }
 
     /// Two matrices of one shape, row by row in turns.
@@ -120,6 +142,17 @@ impl Matrix {
         (Matrix { numbers: floats.bytes(), dtype: Dtype::F32, rows, width }, floats)
     }
 
+    /// Blocks that share the inputs of a product with many rows, enough to keep the device busy with few. A row's bits depend
+    /// on how many there are, so this is a matter of the matrix alone.
+    pub(super) fn slices(&self) -> u32 {
+        match self.dtype {
+            // The codec's, whose short runs have a few rows, and whose long runs thousands where the inputs are few.
+            Dtype::F32 => 1 << (self.width / 384).clamp(1, 8).ilog2(),
+            _ if self.rows < 2048 => 8,
+            _ => 4,
+        }
+    }
+
     /// As kernels know its storage.
     pub(super) fn stored(&self) -> u32 {
         match self.dtype {
@@ -144,55 +177,74 @@ impl Linear {
     }
 }
 
-/// A convolution on the device, in f32. A transposed one is a plain one with `rate` outputs for each channel.
+/// A convolution on the device, in f32: a matrix of [outputs][taps][inputs]. A transposed one is a plain one with `rate` times
+/// the outputs, which are a column's `rate` rows one behind the other.
 pub(crate) struct Conv {
-    pub(super) weight: Span<f32>, // [outputs, inputs, taps]
-    pub(super) bias: Span<f32>,   // [outputs / rate]
+    pub(super) weight: Matrix,
+    pub(super) bias: Span<f32>, // [outputs]
     pub(super) inputs: usize,
-    pub(super) outputs: usize,
     pub(super) taps: usize,
     pub(super) rate: usize,
 }
 
 impl Conv {
-    pub fn upload(stream: &Stream, conv: &weights::Conv) -> Result<Conv> {
+    pub fn upload(uploader: &mut Uploader, conv: &weights::Conv) -> Result<Conv> {
         let [outputs, inputs, taps] = three(&conv.weight);
-        let (weight, bias) = (Span::from(stream, &conv.weight.to_f32())?, Span::from(stream, &conv.bias)?);
-        Ok(Conv { weight, bias, inputs, outputs, taps, rate: 1 })
+        Conv::place(uploader, conv, [outputs, taps, inputs], 1, |from, [output, tap, input]| {
+            from[(output * inputs + input) * taps + tap]
+        })
     }
 
-    /// Sample j of a channel's `rate` is the product of tap j with the newest column and, where there are twice as many taps,
-    /// of tap j + rate with the one before: an output of its own with one tap or two, the oldest first.
-    pub fn upload_transposed(stream: &Stream, conv: &weights::Conv, rate: usize) -> Result<Conv> {
+    /// Row j of a column's `rate` is the product of tap j with the newest input and, where there are twice as many taps, of tap
+    /// j + rate with the one before: an output of its own with one tap or two, the oldest first.
+    pub fn upload_transposed(uploader: &mut Uploader, conv: &weights::Conv, rate: usize) -> Result<Conv> {
         let [inputs, channels, all] = three(&conv.weight);
-        let (taps, outputs) = (all / rate, channels * rate);
-        let from = conv.weight.to_f32();
-        let mut weight = Vec::with_capacity(from.len());
-        for (channel, j) in (0..channels).flat_map(|c| (0..rate).map(move |j| (c, j))) {
-            for (input, tap) in (0..inputs).flat_map(|i| (0..taps).rev().map(move |tap| (i, tap))) {
-                weight.push(from[(input * channels + channel) * all + tap * rate + j]);
+        let taps = all / rate;
+        Conv::place(uploader, conv, [channels * rate, taps, inputs], rate, |from, [output, tap, input]| {
+            let (j, channel) = (output / channels, output % channels);
+            from[(input * channels + channel) * all + (taps - 1 - tap) * rate + j]
+        })
+    }
+
+    /// `number`: what stands where, of the stored.
+    fn place(
+        uploader: &mut Uploader,
+        conv: &weights::Conv,
+        [outputs, taps, inputs]: [usize; 3],
+        rate: usize,
+        number: impl Fn(&[f32], [usize; 3]) -> f32,
+    ) -> Result<Conv> {
+        let (rows, width) = (outputs, taps * inputs);
+        let (weight, floats) = Matrix::of_floats(uploader, rows, width);
+        uploader.fill(&floats, || {
+            let from = conv.weight.to_f32();
+            let mut numbers = Vec::with_capacity(rows * width);
+            for output in 0..outputs {
+                for tap in 0..taps {
+                    numbers.extend((0..inputs).map(|input| number(&from, [output, tap, input])));
+                }
             }
-        }
-        let (weight, bias) = (Span::from(stream, &weight)?, Span::from(stream, &conv.bias)?);
-        Ok(Conv { weight, bias, inputs, outputs, taps, rate })
+            numbers.into()
+        })?;
+        let bias = uploader.repeated(&conv.bias, rate)?;
+        Ok(Conv { weight, bias, inputs, taps, rate })
     }
 
-    /// Input channels of a chain of multiply-adds: a matter of the layer alone, so that any cutting of time gives the same
-    /// bits. Short enough that the layers with few columns keep the device busy.
-    pub(super) fn chain(&self) -> usize {
-        (args::CONV_CHAIN as usize / self.taps).next_multiple_of(8).min(self.inputs)
+    /// Rows of the tail that it wants.
+    pub fn past(&self, dilation: usize) -> usize {
+        (self.taps - 1) * dilation
     }
+}
 
-    pub(super) fn chains(&self) -> usize {
-        self.inputs.div_ceil(self.chain())
-    }
+/// SnakeBeta on the device, for rows of `rate` times its channels.
+pub(crate) struct Snake {
+    pub(super) alpha: Span<f32>,
+    pub(super) inv_beta: Span<f32>,
+}
 
-    /// Floats that chains leave to be added, for so many columns; none where there is one chain.
-    pub fn parts_len(&self, len: usize) -> usize {
-        match self.chains() {
-            1 => 0,
-            chains => chains * self.outputs * len,
-        }
+impl Snake {
+    pub fn upload(uploader: &mut Uploader, snake: &weights::SnakeBeta, rate: usize) -> Result<Snake> {
+        Ok(Snake { alpha: uploader.repeated(&snake.alpha, rate)?, inv_beta: uploader.repeated(&snake.inv_beta, rate)? })
     }
 }
 

@@ -7,7 +7,7 @@ mod predictor;
 mod talker;
 mod tensor;
 
-pub use codec::{CodecWeights, Conv, ConvNext, DILATIONS, PRE_TAPS, ResidualUnit, SnakeBeta, TAPS};
+pub use codec::{Block, CodecWeights, Conv, ConvNext, DILATIONS, PRE_TAPS, ResidualUnit, SnakeBeta, TAPS};
 #[cfg(feature = "hub")]
 pub use file::Index;
 pub use file::{TensorFile, TensorInfo};
