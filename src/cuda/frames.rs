@@ -91,6 +91,7 @@ struct Stage {
 pub(crate) struct Ticket {
     pub slot: SlotId,
     step: usize,
+    forced: bool,
     /// Its beginning, the talker's end, its own.
     pub start: Event,
     pub chosen: Event,
@@ -384,7 +385,7 @@ impl Frames {
         place.position += positions;
         place.steps += 1;
         let end = self.mark()?;
-        Ok(Ticket { slot, step, start, chosen, end })
+        Ok(Ticket { slot, step, forced: forced.is_some(), start, chosen, end })
     }
 
     /// The end of the work so far.
@@ -414,7 +415,9 @@ impl Frames {
             && let Some(sampling) = &place.sampling
         {
             let (first, rest) = (sampling.talker.do_sample as usize, sampling.predictor.do_sample as usize);
-            let ends = u32::from(chosen[0]) == self.model.config.codec_controls.eos;
+            let last =
+                u32::from(chosen[0]) == self.model.config.codec_controls.eos || frame + 1 >= sampling.max_new_tokens;
+            let ends = last && !ticket.forced; // and makes no frame
             let used = frame * (first + (GROUPS - 1) * rest);
             let needed = used + first + if ends { 0 } else { (GROUPS - 1) * rest };
             if needed > place.draws {
