@@ -8,6 +8,8 @@
 #[path = "../../cuda/args.rs"]
 #[allow(dead_code)] // the kernels' structs, of which the tests need some
 mod args;
+mod attention;
+mod choices;
 mod matrices;
 
 use crate::cuda::kernels::Kernels;
