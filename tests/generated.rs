@@ -111,7 +111,7 @@ fn kernel_arguments_are_those_of_args_h() {
     let builder = builder()
         .header(concat!(env!("CARGO_MANIFEST_DIR"), "/cuda/args.h"))
         .raw_line("//! What each kernel is given, made by bindgen from cuda/args.h, which says what it means: `make bindings UPDATE=1`.")
-        .raw_line("#![allow(missing_docs, non_camel_case_types, non_upper_case_globals)]")
+        .raw_line("#![allow(missing_docs, non_camel_case_types, non_upper_case_globals, dead_code)]")
         .raw_line("#![allow(clippy::all)]")
         .default_enum_style(bindgen::EnumVariation::Consts)
         .derive_debug(false)

@@ -4,7 +4,7 @@
 //!
 //! It knows of the reference its rope table and its choice, for margins; nothing else.
 
-mod args;
+pub(crate) mod args;
 pub(crate) mod codec;
 mod frames;
 pub(crate) mod kernels;

@@ -1,8 +1,9 @@
 //! From scores to codes, and what an utterance remembers of them.
 
-use super::{Gpu, args};
+use super::Gpu;
 use crate::cpu::sample::{Source, TalkerRules, argmax, draw};
 use crate::cpu::simd::tests::Numbers;
+use crate::cuda::args;
 use crate::cuda::kernels::SpeakerMemory;
 use crate::driver::Pinned;
 use crate::frame::{Frame, GROUPS};

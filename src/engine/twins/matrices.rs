@@ -1,9 +1,9 @@
 //! Norms, sums, embeddings, and what multiplies by a matrix.
 
-use super::args::NO_CODE;
 use super::{DTYPES, Gpu, assert_near, assert_same, largest};
 use crate::cpu::ops;
 use crate::cpu::simd::tests::{Numbers, threads};
+use crate::cuda::args::NO_CODE;
 use crate::cuda::kernels::Finish;
 use crate::cuda::upload::Matrix;
 use crate::driver::{Graph, Span};

@@ -5,11 +5,9 @@
 //! hundred long and errs by about the root of that in units of 2^-24, 1e-6 of what it adds up; TOLERANCE is ten times that, of
 //! the largest output. What has no sum in another order must have the same bits.
 
-#[path = "../../cuda/args.rs"]
-#[allow(dead_code)] // the kernels' structs, of which the tests need some
-mod args;
 mod attention;
 mod choices;
+mod codec;
 mod matrices;
 
 use crate::cuda::kernels::Kernels;
