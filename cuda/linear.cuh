@@ -39,5 +39,9 @@ __device__ __forceinline__ void finish(const Linear &a, uint32_t row, uint32_t o
 
 // As `finish`, of a gate and its up: outputs 2 pair and 2 pair + 1.
 __device__ __forceinline__ void finish_gate(const Linear &a, uint32_t row, uint32_t pair, float gate, float up) {
+    if (a.bias) {
+        gate = __fadd_rn(gate, a.bias[2 * pair]);
+        up = __fadd_rn(up, a.bias[2 * pair + 1]);
+    }
     a.y[(size_t)row * (a.outputs / 2) + pair] = silu_of(gate) * up;
 }

@@ -1,6 +1,6 @@
 // From scores to a code, in one block: penalty, suppression, temperature, top-k, top-p, draw, or the best.
 //
-// The scores are sorted whole, so that both cuts are places in one order. Probabilities are not divided by their sum: the
+// Top-k is a score, found digit by digit; only top-p needs the scores in order. Probabilities are not divided by their sum: the
 // draw is scaled instead, in f64. Choices equal the reference's but for draws within rounding of an edge.
 #include "common.cuh"
 
@@ -25,16 +25,61 @@ __device__ double philox_uniform(uint64_t seed, uint32_t frame, uint32_t group) 
     return (double)bits / 9007199254740992.0;  // 2^53
 }
 
-// A score and its index as one number that sorts as they do: by score, then by index. The index is below 4096.
-__device__ __forceinline__ uint64_t sortable(float score, uint32_t index) {
+// A score as a number that sorts as it does.
+__device__ __forceinline__ uint32_t sortable(float score) {
     const uint32_t bits = __float_as_uint(score);
-    const uint32_t ordered = bits & 0x80000000u ? ~bits : bits | 0x80000000u;
-    return (uint64_t)ordered << 32 | index;
+    return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
 }
 
-__device__ __forceinline__ float score_of(uint64_t entry) {
-    const uint32_t ordered = (uint32_t)(entry >> 32);
-    return __uint_as_float(ordered & 0x80000000u ? ordered & 0x7fffffffu : ~ordered);
+__device__ __forceinline__ float score_of(uint32_t sorted) {
+    return __uint_as_float(sorted & 0x80000000u ? sorted & 0x7fffffffu : ~sorted);
+}
+
+// The k-th greatest of the block's numbers, `each` of a thread; k from 1 to how many there are. Four bits at a time from the
+// highest on: how many have each value there, of those whose higher bits are known to be the answer's.
+__device__ uint32_t greatest(const uint32_t (&mine)[EACH], uint32_t each, uint32_t k) {
+    static_assert(32 * EACH < 256, "a warp's count fits 8 bits");
+    __shared__ uint4 counts[2][32];
+    const uint32_t lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    uint32_t known = 0;
+    for (int place = 0; place < 8; place++) {
+        const int shift = 28 - 4 * place;
+        uint32_t words[4] = {};  // of 4 values each, 8 bits a count
+#pragma unroll
+        for (int n = 0; n < EACH; n++) {
+            const bool counts_here = n < each && (place == 0 || mine[n] >> (shift + 4) == known);
+            const uint32_t value = mine[n] >> shift & 15, one = counts_here ? 1u << value % 4 * 8 : 0;
+#pragma unroll
+            for (int word = 0; word < 4; word++) words[word] += value / 4 == word ? one : 0;
+        }
+#pragma unroll
+        for (int word = 0; word < 4; word++) words[word] = __reduce_add_sync(ALL, words[word]);
+        if (lane == 0) counts[place % 2][warp] = make_uint4(words[0], words[1], words[2], words[3]);
+        // The counts are there; those of the place before are read by then, so two sets of them do.
+        __syncthreads();
+        const uint4 theirs = lane < SAMPLE_THREADS / 32 ? counts[place % 2][lane] : make_uint4(0, 0, 0, 0);
+        const uint32_t of_lane[4] = {theirs.x, theirs.y, theirs.z, theirs.w};
+        uint32_t value = 0;
+        bool found = false;
+#pragma unroll
+        for (int word = 3; word >= 0; word--) {
+            const uint32_t odd = __reduce_add_sync(ALL, of_lane[word] >> 8 & 0x00ff00ffu);
+            const uint32_t even = __reduce_add_sync(ALL, of_lane[word] & 0x00ff00ffu);
+            const uint32_t four[4] = {even & 0xffff, odd & 0xffff, even >> 16, odd >> 16};
+#pragma unroll
+            for (int n = 3; n >= 0; n--) {
+                if (found) continue;
+                if (k <= four[n]) {
+                    found = true;
+                    value = 4 * word + n;
+                } else {
+                    k -= four[n];
+                }
+            }
+        }
+        known = known << 4 | value;
+    }
+    return known;
 }
 
 // Bitonic, the greatest first.
@@ -55,21 +100,67 @@ __device__ void sort(uint64_t *entries, uint32_t size) {
     __syncthreads();  // the order is there
 }
 
-// The sums of all threads' values up to and with each thread's own; the last thread's is the total. In f64, and in one order.
-__device__ double sum_so_far(double mine, double *shared) {
-    const uint32_t lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-    double sum = mine;
+// The sum of the lanes up to and with each.
+__device__ __forceinline__ double warp_so_far(double sum) {
 #pragma unroll
     for (int near = 1; near < 32; near *= 2) {
         const double other = __shfl_up_sync(ALL, sum, near);
-        if (lane >= near) sum += other;
+        if (threadIdx.x % 32 >= near) sum += other;
     }
+    return sum;
+}
+
+// The sums of all threads' values up to and with each thread's own; the last thread's is the total. In f64, and in one order.
+__device__ double sum_so_far(double mine, double *shared) {
+    const uint32_t lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    const double sum = warp_so_far(mine);
     __syncthreads();  // `shared` is free
     if (lane == 31) shared[warp] = sum;
     __syncthreads();  // every warp's sum is there
-    double before = 0.0;
-    for (uint32_t w = 0; w < warp; w++) before += shared[w];
-    return before + sum;
+    const double warps = warp_so_far(lane < SAMPLE_THREADS / 32 ? shared[lane] : 0.0);
+    const double before = __shfl_sync(ALL, warps, warp == 0 ? 0 : warp - 1);
+    return warp == 0 ? sum : before + sum;
+}
+
+// Top-p: from the least on, weights become 0 that together have at most 1 - top_p; the best always stays. Seen from the top, one
+// stays while it and all behind it have more than that.
+__device__ void keep_top_p(float (&mine)[EACH], const uint32_t (&sorted)[EACH], uint32_t each, float top_p, double *shared) {
+    __shared__ uint64_t entries[SAMPLE_SCORES_MAX];
+    __shared__ double whole;
+    const uint32_t thread = threadIdx.x;
+    float *weights = (float *)entries;
+    // In order of score; of equals the last is first, as the reference has it from the top.
+#pragma unroll
+    for (int n = 0; n < EACH; n++)  // where a thread has fewer, the rest sort behind all
+        entries[thread * EACH + n] = (n < each ? (uint64_t)sorted[n] << 32 : 0) | (thread * EACH + n);
+    sort(entries, SAMPLE_SCORES_MAX);
+    uint32_t index[EACH];
+#pragma unroll
+    for (int n = 0; n < EACH; n++) index[n] = (uint32_t)entries[thread * EACH + n];
+    __syncthreads();  // the order is known: its place now holds the weights
+#pragma unroll
+    for (int n = 0; n < EACH; n++) weights[thread * EACH + n] = mine[n];
+    __syncthreads();  // all of them
+    float ordered[EACH];
+    double sum = 0.0;
+#pragma unroll
+    for (int n = 0; n < EACH; n++) {
+        ordered[n] = weights[index[n]];
+        sum += ordered[n];
+    }
+    const double so_far = sum_so_far(sum, shared);
+    if (thread == SAMPLE_THREADS - 1) whole = so_far;
+    __syncthreads();  // the last thread's sum is the total, and every weight has been read
+    double before = so_far - sum;
+#pragma unroll
+    for (int n = 0; n < EACH; n++) {
+        const bool stays = thread + n == 0 || (float)((whole - before) / whole) > 1.0f - top_p;
+        if (ordered[n] > 0.0f && !stays) weights[index[n]] = 0.0f;
+        before += ordered[n];
+    }
+    __syncthreads();  // what goes is gone
+#pragma unroll
+    for (int n = 0; n < EACH; n++) mine[n] = weights[thread * EACH + n];
 }
 
 // The draw of this group in this frame. Of a given list, greedy choices take none.
@@ -92,29 +183,38 @@ __device__ void choose(Speaker &speaker, uint32_t group, uint32_t code) {
 // ---- entry points ----
 
 extern "C" __global__ void __launch_bounds__(SAMPLE_THREADS) sample(const __grid_constant__ Sample a) {
-    __shared__ uint64_t entries[SAMPLE_SCORES_MAX];
     __shared__ double shared[32], whole;
+    __shared__ unsigned long long best_entry;
     __shared__ uint32_t chosen;
     Speaker &speaker = *a.speaker;
     const Choosing choosing = a.group == 0 ? speaker.talker : speaker.predictor;
     const uint32_t thread = threadIdx.x, frame = speaker.frame;
     const bool may_end = speaker.may_end && frame >= 2;
-    uint32_t size = 2;
-    while (size < a.count) size *= 2;
+    // A thread has neighbours, in order.
+    const uint32_t each = (a.count + SAMPLE_THREADS - 1) / SAMPLE_THREADS, first = thread * each;
 
     bool finite = true;
-    for (uint32_t i = thread; i < size; i += SAMPLE_THREADS) {
-        float score = -INFINITY;
-        if (i < a.count) finite &= isfinite(a.scores[i]);
-        if (i < a.count && (i < a.suppressed_from || (i == a.eos && may_end))) {
-            score = a.scores[i];
-            if (a.group == 0 && speaker.seen[i])
-                score = score < 0.0f ? score * speaker.repetition_penalty : score / speaker.repetition_penalty;
-            if (choosing.do_sample) score /= choosing.temperature;
-            score += 0.0f;  // -0 would sort below 0
+    float score[EACH];
+    uint32_t sorted[EACH];
+#pragma unroll
+    for (int n = 0; n < EACH; n++) {
+        const uint32_t i = first + n;
+        score[n] = -INFINITY;
+        if (n < each && i < a.count) {
+            finite &= isfinite(a.scores[i]);
+            if (i < a.suppressed_from || (i == a.eos && may_end)) {
+                score[n] = a.scores[i];
+                if (a.group == 0 && speaker.seen[i])
+                    score[n] = score[n] < 0.0f ? score[n] * speaker.repetition_penalty : score[n] / speaker.repetition_penalty;
+                if (choosing.do_sample) score[n] /= choosing.temperature;
+                score[n] += 0.0f;  // -0 would sort below 0
+            }
         }
-        // Of equal scores the best is the first, so a greedy choice sorts indices downwards.
-        entries[i] = sortable(score, choosing.do_sample ? i : SAMPLE_SCORES_MAX - 1 - i);
+        sorted[n] = sortable(score[n]);
+    }
+    if (thread == 0) {
+        best_entry = 0;
+        chosen = 0;
     }
     if (!__syncthreads_and(finite)) {
         // Nothing can be chosen; code 0 is one that every table has.
@@ -124,62 +224,46 @@ extern "C" __global__ void __launch_bounds__(SAMPLE_THREADS) sample(const __grid
         }
         return;
     }
-    sort(entries, size);
+    // The best, and of equals the first.
+    uint32_t most = 0, place = 0;
+#pragma unroll
+    for (int n = 0; n < EACH; n++)
+        if (n < each && sorted[n] > most) {
+            most = sorted[n];
+            place = first + n;
+        }
+    const uint32_t of_warp = __reduce_max_sync(ALL, most);
+    const uint32_t earliest = __reduce_min_sync(ALL, most == of_warp ? place : 0xffffffffu);
+    if (thread % 32 == 0) atomicMax(&best_entry, (unsigned long long)of_warp << 32 | (0xffffffffu - earliest));
+    __syncthreads();  // every warp's is in
+    const float best = score_of(best_entry >> 32);
     if (!choosing.do_sample) {
-        if (thread == 0) choose(speaker, a.group, SAMPLE_SCORES_MAX - 1 - (uint32_t)entries[0]);
+        if (thread == 0) choose(speaker, a.group, 0xffffffffu - (uint32_t)best_entry);
         return;
     }
 
     // Top-k: what ties the k-th stays.
-    const float best = score_of(entries[0]);
-    const float cut = choosing.top_k && choosing.top_k < a.count ? score_of(entries[choosing.top_k - 1]) : -INFINITY;
+    const bool all = choosing.top_k == 0 || choosing.top_k >= a.count;
+    const uint32_t cut = all ? 0 : greatest(sorted, each, choosing.top_k);
     float mine[EACH];
-    uint32_t index[EACH];
-    double sum = 0.0;
-    for (int n = 0; n < EACH; n++) {
-        const uint32_t place = thread * EACH + n;
-        const float score = place < size ? score_of(entries[place]) : -INFINITY;
-        index[n] = place < size ? (uint32_t)entries[place] : 0;
-        mine[n] = score >= cut ? expf(score - best) : 0.0f;  // of -inf it is 0
-        sum += mine[n];
-    }
-    const double so_far = sum_so_far(sum, shared);
-    if (thread == SAMPLE_THREADS - 1) whole = so_far;
-    __syncthreads();  // the last thread's sum is the total
-    const double total = whole;
-    // Every entry has been read: their place now holds the weights by index, 0 where cut.
-    float *weights = (float *)entries;
-    for (uint32_t i = thread; i < size; i += SAMPLE_THREADS) weights[i] = 0.0f;
-    __syncthreads();  // all are 0
-    // Top-p: from the least on, those go that together have at most 1 - top_p; the best always stays. Seen from the top,
-    // a place stays while it and all behind it have more than that.
-    double before = so_far - sum;
-    for (int n = 0; n < EACH; n++) {
-        const uint32_t place = thread * EACH + n;
-        const bool stays = place == 0 || choosing.top_p >= 1.0f || (float)((total - before) / total) > 1.0f - choosing.top_p;
-        if (mine[n] > 0.0f && stays) weights[index[n]] = mine[n];
-        before += mine[n];
-    }
-    __syncthreads();  // the weights are there
+#pragma unroll
+    for (int n = 0; n < EACH; n++) mine[n] = n < each && sorted[n] >= cut ? expf(score[n] - best) : 0.0f;  // of -inf it is 0
+    if (choosing.top_p < 1.0f) keep_top_p(mine, sorted, each, choosing.top_p, shared);
 
     // The draw: the first index whose sum exceeds u times the total.
-    sum = 0.0;
-    for (int n = 0; n < EACH; n++) {
-        const uint32_t i = thread * EACH + n;
-        mine[n] = i < size ? weights[i] : 0.0f;
-        sum += mine[n];
-    }
+    double sum = 0.0;
+#pragma unroll
+    for (int n = 0; n < EACH; n++) sum += mine[n];
     const double up_to = sum_so_far(sum, shared);
     if (thread == SAMPLE_THREADS - 1) whole = up_to;
-    if (thread == 0) chosen = 0;
     __syncthreads();  // the last thread's sum is the total
     const double target = uniform(speaker, a.group) * whole;
     double lower = up_to - sum;
     // The last index that begins at or below the target, of those that have a weight. Sums in different threads may differ
     // in the last bit, so two neighbours may both claim it, or none; the greatest claim that begins below is one choice.
+#pragma unroll
     for (int n = 0; n < EACH; n++) {
-        const uint32_t i = thread * EACH + n;
-        if (mine[n] > 0.0f && lower <= target) atomicMax(&chosen, i);
+        if (mine[n] > 0.0f && lower <= target) atomicMax(&chosen, first + n);
         lower += mine[n];
     }
     __syncthreads();  // the choice is made
