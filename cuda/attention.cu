@@ -58,6 +58,7 @@ __device__ __forceinline__ void append(const Append &a) {
     const uint32_t heads = a.heads + 2 * a.kv_heads;
     const uint32_t index = blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32;
     const uint32_t row = index / heads, head = index % heads;
+    after_the_last();
     if (row >= a.rows) return;
     const uint32_t position = *a.position + row;
     const size_t width = (size_t)a.kv_heads * a.head_dim;
@@ -84,6 +85,7 @@ __device__ __forceinline__ void attention(const Attention &a) {
     __shared__ float partial[ATTENTION_THREADS];
     __shared__ float shared[32];
     const uint32_t head = blockIdx.x, row = blockIdx.y;
+    after_the_last();
     const Seen seen_here = seen(a, *a.position + a.behind + row);
     // Spans beyond the newest position have nothing to say; attention_join knows that.
     if (blockIdx.z * seen_here.span >= seen_here.count) return;
@@ -161,6 +163,7 @@ extern "C" __global__ void __launch_bounds__(ATTENTION_THREADS) attention_bf16(c
 // Adds the spans' parts in order of position. A block has a query head at a row, a thread a number of the head.
 extern "C" __global__ void attention_join(const __grid_constant__ Attention a) {
     const uint32_t head = blockIdx.x, row = blockIdx.y, j = threadIdx.x;
+    after_the_last();
     if (j >= a.head_dim) return;
     const Seen seen_here = seen(a, *a.position + a.behind + row);
     const uint32_t spans = (seen_here.count + seen_here.span - 1) / seen_here.span;

@@ -8,6 +8,16 @@
 
 constexpr unsigned ALL = 0xffffffffu;  // every lane of a warp
 
+// Launches follow each other closely (`Shape::early`): a kernel begins while the one before it still runs, loads what no kernel
+// writes, and says `after_the_last` before it reads or writes anything else. What came before that one is done by then, too,
+// because that one has waited in turn: so every kernel says it. Without such launches, and on GPUs without them, it is nothing.
+__device__ __forceinline__ void after_the_last() {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.launch_dependents;");  // the next may begin as this one did
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
 // The sum over a warp, the same bits in each lane: a butterfly adds the same pairs on both sides.
 __device__ __forceinline__ float warp_sum(float x) {
 #pragma unroll

@@ -19,6 +19,7 @@ __device__ __forceinline__ const float *row_of(const float *tail, const float *x
 // A block has a row.
 extern "C" __global__ void depthwise(const __grid_constant__ Depthwise a) {
     __shared__ float shared[32];
+    after_the_last();
     const float *rows[CONV_TAPS];
     for (uint32_t k = 0; k < CONV_TAPS; k++) rows[k] = row_of(a.tail, a.x, CONV_TAPS - 1, a.channels, blockIdx.x + k);
     float *y = a.y + (size_t)blockIdx.x * a.channels;
@@ -45,6 +46,7 @@ extern "C" __global__ void __launch_bounds__(LAST_ROWS *EACH) last(const __grid_
     // A row longer by one: neighbouring rows begin in neighbouring banks.
     __shared__ float rows[ROWS * (LAST_CHANNELS_MAX + 1)], weight[CONV_TAPS * LAST_CHANNELS_MAX];
     const uint32_t first = blockIdx.x * LAST_ROWS, stride = a.channels + 1;
+    after_the_last();
     for (uint32_t n = threadIdx.x; n < ROWS * a.channels; n += LAST_ROWS * EACH) {
         const uint32_t t = n / a.channels, c = n % a.channels;
         const bool there = first + t < CONV_TAPS - 1 + a.rows;
@@ -67,6 +69,7 @@ extern "C" __global__ void __launch_bounds__(LAST_ROWS *EACH) last(const __grid_
 extern "C" __global__ void __launch_bounds__(KEEP_WIDTH) keep(const __grid_constant__ Keep a) {
     const Tail &tail = a.tails[blockIdx.y];
     const uint32_t c = blockIdx.x * KEEP_WIDTH + threadIdx.x;
+    after_the_last();
     if (blockIdx.x == 0 && blockIdx.y == 0 && threadIdx.x == 0) *a.position += a.frames;
     if (c >= tail.channels) return;
     // All is read before any of it is written over.

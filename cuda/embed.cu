@@ -6,6 +6,7 @@
 // A block has some columns of a frame. Sums as the reference does, one rounding after another: the same bits.
 extern "C" __global__ void embed(const __grid_constant__ Embed a) {
     const uint32_t column = blockIdx.x * blockDim.x + threadIdx.x, frame = blockIdx.y;
+    after_the_last();
     if (column >= a.width) return;
     const uint32_t *codes = a.codes + (size_t)frame * a.groups;
     const size_t at = (size_t)frame * a.width + column;

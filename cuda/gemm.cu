@@ -157,14 +157,15 @@ __device__ __forceinline__ void gemm(const Linear &a) {
     const auto add_slice = [&](uint32_t slice) {
         const uint32_t start = min(slice * inputs_each, a.inputs), end = min(start + inputs_each, a.inputs);
         const uint32_t stages = (end - start + PLANES * PLANE - 1) / (PLANES * PLANE);
-        const auto begin_stage = [&](uint32_t stage) {
-            if (stage < stages) {
-                uint4 *x = shared + stage % STAGES * STAGE, *w = x + PLANES * X_UNITS;
-                const uint32_t input = start + stage * PLANES * PLANE;
-                begin_copy<F32, ROWS, PLANES, THREADS>(x, XRows{a}, first_row, input);
-                begin_copy<W, OUTPUTS, PLANES, THREADS>(w, WeightRows{a}, first_output, input);
-            }
+        const auto begin_x = [&](uint32_t stage) {
+            uint4 *to = shared + stage % STAGES * STAGE;
+            if (stage < stages) begin_copy<F32, ROWS, PLANES, THREADS>(to, XRows{a}, first_row, start + stage * PLANES * PLANE);
             asm volatile("cp.async.commit_group;" ::: "memory");  // of nothing too: the count below stays right
+        };
+        const auto begin_weight = [&](uint32_t stage) {
+            uint4 *to = shared + stage % STAGES * STAGE + PLANES * X_UNITS;
+            if (stage < stages)
+                begin_copy<W, OUTPUTS, PLANES, THREADS>(to, WeightRows{a}, first_output, start + stage * PLANES * PLANE);
         };
 #pragma unroll
         for (int i = 0; i < DOWN; i++)
@@ -172,11 +173,14 @@ __device__ __forceinline__ void gemm(const Linear &a) {
             for (int j = 0; j < ACROSS; j++)
 #pragma unroll
                 for (int n = 0; n < 4; n++) sums[i][j][n] = 0.0f;
-        for (uint32_t stage = 0; stage < STAGES - 1; stage++) begin_stage(stage);
+        for (uint32_t stage = 0; stage < STAGES - 1; stage++) begin_weight(stage);
+        after_the_last();
+        for (uint32_t stage = 0; stage < STAGES - 1; stage++) begin_x(stage);
         for (uint32_t stage = 0; stage < stages; stage++) {
             asm volatile("cp.async.wait_group %0;" ::"n"(STAGES - 2) : "memory");
             __syncthreads();  // this stage is there for all, and none reads any longer what is overwritten next
-            begin_stage(stage + STAGES - 1);
+            begin_weight(stage + STAGES - 1);
+            begin_x(stage + STAGES - 1);
 #pragma unroll
             for (int plane = 0; plane < PLANES; plane++) {
                 const uint4 *x = shared + stage % STAGES * STAGE + plane * X_UNITS;

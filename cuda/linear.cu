@@ -17,7 +17,7 @@ __device__ __forceinline__ void eight_floats(const float *at, float (&to)[8]) {
 // T rows of x (those that are not there repeat the last and are not written), R outputs.
 template <class W, int T, int R>
 __device__ __forceinline__ void linear(const Linear &a) {
-    constexpr int AHEAD = 4;  // rounds whose loads are under way together
+    constexpr int AHEAD = R == 1 ? 8 : 4;  // rounds whose loads are under way together
     const uint32_t lane = threadIdx.x % 32;
     const uint32_t first = (blockIdx.x * LINEAR_WARPS + threadIdx.x / 32) * R;
     const uint32_t first_row = blockIdx.y * T;
@@ -40,8 +40,8 @@ __device__ __forceinline__ void linear(const Linear &a) {
         for (int r = 0; r < R; r++) sums[t][r] = fmaf(w[r], in, sums[t][r]);
     };
     if (a.inputs % 8 == 0) {
-        for (uint32_t round = lane * 8; round < a.inputs; round += AHEAD * 256) {
-            typename W::Eight eights[AHEAD][R];
+        typename W::Eight eights[AHEAD][R];
+        const auto load = [&](uint32_t round) {
 #pragma unroll
             for (int ahead = 0; ahead < AHEAD; ahead++) {
                 const uint32_t i = round + ahead * 256;
@@ -49,6 +49,11 @@ __device__ __forceinline__ void linear(const Linear &a) {
                 for (int r = 0; r < R; r++)
                     if (i < a.inputs) eights[ahead][r] = W::load(a.weight, weight[r] + i);
             }
+        };
+        load(lane * 8);
+        after_the_last();
+        for (uint32_t round = lane * 8; round < a.inputs; round += AHEAD * 256) {
+            if (round >= AHEAD * 256) load(round);
 #pragma unroll
             for (int ahead = 0; ahead < AHEAD; ahead++) {
                 const uint32_t i = round + ahead * 256;
@@ -73,6 +78,7 @@ __device__ __forceinline__ void linear(const Linear &a) {
         }
     } else {
         // Rows that do not begin at 16 bytes: small models alone have them.
+        after_the_last();
         for (uint32_t i = lane; i < a.inputs; i += 32) {
             float w[R];
 #pragma unroll

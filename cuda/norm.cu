@@ -5,6 +5,7 @@
 
 extern "C" __global__ void rms_norm(const __grid_constant__ RmsNorm a) {
     __shared__ float shared[32];
+    after_the_last();
     const float *x = a.x + (size_t)blockIdx.x * a.width;
     float *y = a.y + (size_t)blockIdx.x * a.width;
     float squares = 0.0f;
@@ -17,6 +18,7 @@ extern "C" __global__ void rms_norm(const __grid_constant__ RmsNorm a) {
 // Rounds as the reference does, scale * y before the sum: the same bits.
 extern "C" __global__ void add(const __grid_constant__ Add a) {
     const uint32_t i = blockIdx.x * blockDim.x + threadIdx.x;
+    after_the_last();
     if (i >= a.count) return;
     const float y = a.scale ? __fmul_rn(a.scale[i % a.width], a.y[i]) : a.y[i];
     a.x[i] = __fadd_rn(a.x[i], y);

@@ -6,6 +6,7 @@
 // A block has some columns of a frame. Divides and sums as the reference does, in order of group: the same bits.
 extern "C" __global__ void rvq(const __grid_constant__ Rvq a) {
     const uint32_t column = blockIdx.x * blockDim.x + threadIdx.x, frame = blockIdx.y;
+    after_the_last();
     if (column >= a.width) return;
     float rest = 0.0f;
     for (uint32_t g = 0; g < ROW_GROUPS; g++) {

@@ -187,6 +187,7 @@ extern "C" __global__ void __launch_bounds__(SAMPLE_THREADS) sample(const __grid
     __shared__ unsigned long long best_entry;
     __shared__ uint32_t chosen;
     Speaker &speaker = *a.speaker;
+    after_the_last();
     const Choosing choosing = a.group == 0 ? speaker.talker : speaker.predictor;
     const uint32_t thread = threadIdx.x, frame = speaker.frame;
     const bool may_end = speaker.may_end && frame >= 2;

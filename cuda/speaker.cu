@@ -7,6 +7,7 @@
 extern "C" __global__ void enter(const __grid_constant__ Enter a) {
     Speaker &speaker = *a.speaker;
     const uint32_t thread = threadIdx.x;
+    after_the_last();
     if (thread == 0) {
         speaker.may_end = a.may_end;
         speaker.fault = 0;
@@ -24,6 +25,7 @@ extern "C" __global__ void enter(const __grid_constant__ Enter a) {
 extern "C" __global__ void leave(const __grid_constant__ Leave a) {
     Speaker &speaker = *a.speaker;
     const uint32_t thread = threadIdx.x;
+    after_the_last();
     if (a.report && thread < ROW_GROUPS) a.report[thread] = speaker.chosen[thread];
     if (thread != 0) return;
     if (a.report) a.report[ROW_GROUPS] = speaker.fault;
@@ -32,4 +34,7 @@ extern "C" __global__ void leave(const __grid_constant__ Leave a) {
 }
 
 // One thread.
-extern "C" __global__ void put_page(const __grid_constant__ PutPage a) { a.speaker->pages[a.index] = a.page; }
+extern "C" __global__ void put_page(const __grid_constant__ PutPage a) {
+    after_the_last();
+    a.speaker->pages[a.index] = a.page;
+}

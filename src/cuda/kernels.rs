@@ -190,6 +190,8 @@ struct Gemm {
 
 /// Every kernel, found when the device is opened.
 pub(crate) struct Kernels {
+    /// Kernels begin while the one before them ends: they say themselves what they wait for.
+    early: bool,
     rms_norm: Function,
     add: Function,
     /// By storage, then by rows of x and outputs of a warp: 1 and 1, 1 and 2, 2, 4 and 8 and 2.
@@ -295,6 +297,7 @@ impl Kernels {
             Ok(Gemm { function: gemm.function(name)?, rows, outputs, threads })
         };
         Ok(Kernels {
+            early: context.gpu.compute_capability >= (9, 0),
             rms_norm: norm.function(c"rms_norm")?,
             add: norm.function(c"add")?,
             linear: [
@@ -349,6 +352,13 @@ impl Kernels {
         })
     }
 
+    /// # Safety
+    /// As `Function::launch`.
+    unsafe fn launch<A: Copy>(&self, function: &Function, stream: &Stream, shape: Shape, a: &A) -> Result<()> {
+        // SAFETY: the caller's promise.
+        unsafe { function.launch(stream, Shape { early: self.early, ..shape }, a) }
+    }
+
     // ---- norm.cu ---------------------------------------------------------------------------------------------
 
     /// Each row of x over the root of its mean square, times weight; y may be x.
@@ -357,7 +367,7 @@ impl Kernels {
         assert_eq!((x.len(), y.len()), (rows * width, rows * width));
         let a = args::RmsNorm { x: x.ptr(), weight: weight.ptr(), y: y.ptr_mut(), eps, width: width as u32 };
         // SAFETY: as the head of this file says.
-        unsafe { self.rms_norm.launch(stream, Shape::new([rows as u32, 1, 1], norm_threads(width)), &a) }
+        unsafe { self.launch(&self.rms_norm, stream, Shape::new([rows as u32, 1, 1], norm_threads(width)), &a) }
     }
 
     /// x += scale * y, scale per column; without scale, x += y.
@@ -368,7 +378,7 @@ impl Kernels {
         let a =
             args::Add { x: x.ptr_mut(), scale: address(scale), y: y.ptr(), count: x.len() as u32, width: width as u32 };
         // SAFETY: as the head of this file says.
-        unsafe { self.add.launch(stream, over(x.len()), &a) }
+        unsafe { self.launch(&self.add, stream, over(x.len()), &a) }
     }
 
     // ---- linear.cu -------------------------------------------------------------------------------------------
@@ -398,7 +408,7 @@ impl Kernels {
         let grid = [a.outputs.div_ceil(args::LINEAR_WARPS * each), a.rows.div_ceil(together), 1];
         let function = &self.linear[weight.stored() as usize][which];
         // SAFETY: as the head of this file says.
-        unsafe { function.launch(stream, Shape::new(grid, 32 * args::LINEAR_WARPS), &a) }
+        unsafe { self.launch(function, stream, Shape::new(grid, 32 * args::LINEAR_WARPS), &a) }
     }
 
     // ---- attention.cu ----------------------------------------------------------------------------------------
@@ -437,7 +447,7 @@ impl Kernels {
         let warps = rows * (shape.heads + 2 * shape.kv_heads);
         let function = &self.append[store.numbers as usize];
         // SAFETY: as the head of this file says.
-        unsafe { function.launch(stream, Shape::new([warps.div_ceil(4) as u32, 1, 1], 128), &a) }
+        unsafe { self.launch(function, stream, Shape::new([warps.div_ceil(4) as u32, 1, 1], 128), &a) }
     }
 
     /// Causal attention of rows that `append` has left in qkv and put in the store; the first stands `behind` positions after
@@ -475,13 +485,13 @@ impl Kernels {
         let grid = [a.heads, rows as u32, a.spans];
         let function = &self.attention[store.numbers as usize];
         // SAFETY: as the head of this file says.
-        unsafe { function.launch(stream, Shape::new(grid, args::ATTENTION_THREADS), &a) }?;
+        unsafe { self.launch(function, stream, Shape::new(grid, args::ATTENTION_THREADS), &a) }?;
         if shape.spans == 1 {
             return Ok(());
         }
         let shape = Shape::new([a.heads, rows as u32, 1], shape.head_dim.next_multiple_of(32) as u32);
         // SAFETY: as the head of this file says.
-        unsafe { self.attention_join.launch(stream, shape, &a) }
+        unsafe { self.launch(&self.attention_join, stream, shape, &a) }
     }
 
     // ---- embed.cu --------------------------------------------------------------------------------------------
@@ -513,7 +523,7 @@ impl Kernels {
         }
         let shape = Shape { grid: [width.div_ceil(256) as u32, frames as u32, 1], ..over(width) };
         // SAFETY: as the head of this file says.
-        unsafe { self.embed.launch(stream, shape, &a) }
+        unsafe { self.launch(&self.embed, stream, shape, &a) }
     }
 
     // ---- speaker.cu ------------------------------------------------------------------------------------------
@@ -541,7 +551,7 @@ impl Kernels {
             forced: forced.map_or([args::NO_CODE; args::ROW_GROUPS as usize], |frame| frame.map(u32::from)),
         };
         // SAFETY: as the head of this file says.
-        unsafe { self.enter.launch(stream, Shape::new([1, 1, 1], 512), &a) }
+        unsafe { self.launch(&self.enter, stream, Shape::new([1, 1, 1], 512), &a) }
     }
 
     /// Counts positions and frames; with a `report`, `args::ROW_GROUPS` codes as chosen and the fault land there.
@@ -561,7 +571,7 @@ impl Kernels {
             frames: frames as u32,
         };
         // SAFETY: as the head of this file says.
-        unsafe { self.leave.launch(stream, Shape::new([1, 1, 1], 32), &a) }
+        unsafe { self.launch(&self.leave, stream, Shape::new([1, 1, 1], 32), &a) }
     }
 
     /// Puts a page into the speaker's list.
@@ -569,7 +579,7 @@ impl Kernels {
         assert!(index < args::KV_PAGES_MAX as usize);
         let a = args::PutPage { speaker: speaker.whole().ptr_mut(), page: page.ptr() as u64, index: index as u32 };
         // SAFETY: as the head of this file says.
-        unsafe { self.put_page.launch(stream, Shape::new([1, 1, 1], 1), &a) }
+        unsafe { self.launch(&self.put_page, stream, Shape::new([1, 1, 1], 1), &a) }
     }
 
     // ---- sample.cu -------------------------------------------------------------------------------------------
@@ -596,7 +606,7 @@ impl Kernels {
             eos: eos as u32,
         };
         // SAFETY: as the head of this file says.
-        unsafe { self.sample.launch(stream, Shape::new([1, 1, 1], args::SAMPLE_THREADS), &a) }
+        unsafe { self.launch(&self.sample, stream, Shape::new([1, 1, 1], args::SAMPLE_THREADS), &a) }
     }
 
     // ---- rvq.cu ----------------------------------------------------------------------------------------------
@@ -621,7 +631,7 @@ impl Kernels {
         }
         let shape = Shape { grid: [width.div_ceil(256) as u32, frames as u32, 1], ..over(width) };
         // SAFETY: as the head of this file says.
-        unsafe { self.rvq.launch(stream, shape, &a) }
+        unsafe { self.launch(&self.rvq, stream, shape, &a) }
     }
 
     // ---- conv.cu ---------------------------------------------------------------------------------------------
@@ -654,7 +664,7 @@ impl Kernels {
             channels: channels as u32,
         };
         // SAFETY: as the head of this file says.
-        unsafe { self.depthwise.launch(stream, Shape::new([rows as u32, 1, 1], norm_threads(channels)), &a) }
+        unsafe { self.launch(&self.depthwise, stream, Shape::new([rows as u32, 1, 1], norm_threads(channels)), &a) }
     }
 
     /// The last convolution, weight [taps][channels] behind its tail [taps - 1][channels]: a sample in -1 .. 1 for each row of x
@@ -684,7 +694,7 @@ impl Kernels {
         };
         let shape = Shape::new([a.rows.div_ceil(args::LAST_ROWS), 1, 1], 4 * args::LAST_ROWS);
         // SAFETY: as the head of this file says.
-        unsafe { self.last.launch(stream, shape, &a) }
+        unsafe { self.launch(&self.last, stream, shape, &a) }
     }
 
     /// Keeps the newest rows of what each tail and the signal behind it hold for the next call, and counts the frames.
@@ -704,7 +714,7 @@ impl Kernels {
         let widest = tails.iter().map(|tail| tail.2).max().unwrap_or(1);
         let grid = [widest.div_ceil(64) as u32, tails.len().max(1) as u32, 1];
         // SAFETY: as the head of this file says.
-        unsafe { self.keep.launch(stream, Shape::new(grid, 64), &a) }
+        unsafe { self.launch(&self.keep, stream, Shape::new(grid, 64), &a) }
     }
 
     // ---- gemm.cu ---------------------------------------------------------------------------------------------
@@ -730,10 +740,10 @@ impl Kernels {
         let tile = tiles.iter().find(|tile| a.rows <= tile.rows).unwrap_or(&tiles[tiles.len() - 1]);
         let slices = weight.slices();
         let grid = [a.outputs.div_ceil(tile.outputs) * slices, a.rows.div_ceil(tile.rows), 1];
-        let clusters = stream.context().gpu.compute_capability >= (9, 0);
+        let clusters = self.early; // of the same generation
         let shape = Shape { cluster: clusters.then_some(slices), ..Shape::new(grid, tile.threads) };
         // SAFETY: as the head of this file says.
-        unsafe { tile.function.launch(stream, shape, a) }
+        unsafe { self.launch(&tile.function, stream, shape, a) }
     }
 
     /// Causal convolution of x [rows][inputs] behind its tail [past][inputs], plain or transposed, as the weight was uploaded:

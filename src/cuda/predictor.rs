@@ -1,6 +1,7 @@
 //! The code predictor on the device: groups 1 to 15 of a frame from the talker's hidden and group 0, in the launches' order.
 //! Its twin is `crate::cpu`'s predictor.
 
+use super::args::NO_CODE;
 use super::kernels::{Finish, Kernels, SpeakerMemory};
 use super::stack::{Kv, Room, Rows, Stack};
 use super::upload::{Linear, Matrix, Uploader};
@@ -33,6 +34,7 @@ pub(crate) struct Desk {
     /// Scores of groups 1 to 15, [15][codes].
     pub scores: Span<f32>,
     positions: Span<u32>, // [GROUPS]: 0, 1, 2, …
+    no_code: Span<u32>,
     kv: Kv,
     room: Room,
 }
@@ -44,6 +46,7 @@ impl Desk {
             x: Span::new(context, 2 * config.predictor.hidden)?,
             scores: Span::new(context, (GROUPS - 1) * config.codes)?,
             positions: Span::from(stream, &positions)?,
+            no_code: Span::from(stream, &[NO_CODE])?,
             kv: Kv::runs(context, &config.predictor, GROUPS)?,
             room: Room::new(context, &config.predictor, None, false, 2)?,
         })
@@ -51,7 +54,8 @@ impl Desk {
 
     pub fn buffers(&self) -> Vec<Buffer> {
         let mut buffers = self.room.buffers();
-        buffers.extend([self.x.buffer().clone(), self.scores.buffer().clone(), self.positions.buffer().clone()]);
+        buffers.extend([self.x.buffer(), self.scores.buffer()].map(Buffer::clone));
+        buffers.extend([self.positions.buffer(), self.no_code.buffer()].map(Buffer::clone));
         buffers
     }
 }
@@ -109,7 +113,8 @@ impl Predictor {
         let (first, second) = (desk.x.part(0..width), desk.x.part(width..2 * width));
         let codes = speaker.codes();
         match &self.projection {
-            None => first.copy_from(stream, hidden)?,
+            // A kernel, so that what follows may begin early: no row of any table, and the hidden.
+            None => kernels.embed(stream, &[codec_embedding], &desk.no_code, Some(hidden), &first)?,
             Some(Projected { linear, .. }) => {
                 kernels.linear(stream, &linear.weight, linear.bias.as_ref(), None, Finish::Store, hidden, &first)?;
             }
