@@ -111,12 +111,21 @@ impl FromStr for Device {
         match said.split_once(':') {
             None if said == "cpu" => Ok(Device::Cpu),
             None if said == "cuda" => Ok(Device::Cuda(0)),
-            Some(("cuda", index)) if index.bytes().all(|b| b.is_ascii_digit()) => {
+            Some(("cuda", index)) if !index.is_empty() && index.bytes().all(|b| b.is_ascii_digit()) => {
                 let refuse = |_| Error::request("device", format!("is {said:?}; there is no GPU of that number"));
                 index.parse().map(Device::Cuda).map_err(refuse)
             }
             _ => Err(Error::request("device", format!("is {said:?}; expected cpu or cuda:N"))),
         }
+    }
+}
+
+impl fmt::Display for KvNumbers {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(match self {
+            KvNumbers::F32 => "f32",
+            KvNumbers::Bf16 => "bf16",
+        })
     }
 }
 
