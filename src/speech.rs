@@ -59,6 +59,12 @@ impl Bare {
         self.0.device()
     }
 
+    /// What it holds of its GPU's memory now; `None` on the CPU.
+    #[cfg(feature = "cuda")]
+    pub fn memory(&self) -> Option<crate::cuda::Memory> {
+        self.0.memory()
+    }
+
     /// A codec that has heard nothing yet.
     pub fn decoder(&self) -> Result<Decoder> {
         Ok(Decoder(self.0.decoder()?))
