@@ -169,8 +169,9 @@ impl Utterance {
     }
 
     /// The text token for the next step, and whether the speech may end with it; `None` where there is to be none now: the
-    /// speech has reached its length, its reader is far behind, or its text has run dry. What is under way counts as if it
-    /// were there, but only when it is does the speech end or wait: it may come to another end, and text before it is done.
+    /// speech has reached its length, its reader is far behind, or its text has run dry. Frames under way count
+    /// as made; but while there are any the speech neither ends here nor runs dry: one of them may be its end, and text may
+    /// come before they are made.
     fn next_text(&mut self, max_positions: usize) -> Option<(u32, bool)> {
         self.pad_at = None;
         let prompt = &mut self.new.prompt;
