@@ -17,6 +17,8 @@ pub type Waker = Arc<dyn Fn() + Send + Sync>;
 
 /// What computes. One thread owns it.
 pub trait Backend: Send {
+    /// How many frames of a slot may be under way (`Prefill` and `Step`): the next may be begun before the last was seen.
+    fn frames_ahead(&self) -> usize;
     /// Starts this work on a slot; does not wait for it. Each piece of work gives one `Done`. Work on one slot is done in
     /// the order given, but for frames and samples, which may overlap.
     fn submit(&mut self, slot: SlotId, work: Work) -> Result<()>;
@@ -48,7 +50,7 @@ pub struct Done {
 pub enum Did {
     /// Of `Prefill` or `Step`.
     Frame { frame: Frame, took: Took },
-    /// Of `Prefill` or `Step`: there is no further frame. Eos or Length.
+    /// Of `Prefill` or `Step`: there is no further frame, and each step behind it says so again. Eos or Length.
     Ended(End),
     /// Of `Decode`.
     Samples { samples: Vec<f32>, took: Duration },

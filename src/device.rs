@@ -1,7 +1,7 @@
 //! Where a model computes, as a caller chooses it.
 
 #[cfg(feature = "cuda")]
-use crate::driver::Driver;
+use crate::driver::{Driver, Gpu};
 use crate::error::{Error, Result};
 use std::fmt;
 use std::str::FromStr;
@@ -57,17 +57,41 @@ impl Device {
         Device::Cpu
     }
 
-    /// That this build cannot compute there.
-    #[cfg(not(feature = "cuda"))]
-    pub(crate) fn not_built(self) -> Error {
-        Error::request("device", format!("is {self}; this build computes on cpu alone (feature `cuda`)"))
+    /// What it is, in words. One that this build or this machine cannot compute on is an error.
+    pub fn describe(self) -> Result<String> {
+        match self {
+            Device::Cpu => Ok(self.to_string()),
+            Device::Cuda(index) => match gpu_name(index) {
+                Ok(name) => Ok(format!("{self} ({name})")),
+                Err(why) => Err(Error::request("device", format!("is {self}; {why}"))),
+            },
+        }
     }
 }
 
-impl Default for Device {
-    fn default() -> Self {
-        Device::best()
+#[cfg(not(feature = "cuda"))]
+fn gpu_name(_: usize) -> std::result::Result<String, String> {
+    Err("this build computes on cpu alone (feature `cuda`)".to_owned())
+}
+
+/// The name of the GPU of this number, or why nothing can be computed there.
+#[cfg(feature = "cuda")]
+fn gpu_name(index: usize) -> std::result::Result<String, String> {
+    let built_for = crate::cuda::built_for();
+    if built_for.is_empty() {
+        let why = "this build computes on cpu alone: no nvcc of 12.8 to 13.0 was found when it was built";
+        return Err(why.to_owned());
     }
+    let gpus = Driver::open().and_then(Driver::gpus).map_err(|e| e.to_string())?;
+    let Some(gpu) = gpus.get(index) else {
+        return Err(format!("there is no GPU of that number: the driver has {}, counted from 0", gpus.len()));
+    };
+    if !crate::cuda::runs_on(gpu) {
+        let Gpu { name, compute_capability: (major, minor), .. } = gpu;
+        let code = built_for.join(", ");
+        return Err(format!("{name} has compute capability {major}.{minor}, the kernels of this build are {code}"));
+    }
+    Ok(gpu.name.clone())
 }
 
 impl fmt::Display for Device {
@@ -87,12 +111,21 @@ impl FromStr for Device {
         match said.split_once(':') {
             None if said == "cpu" => Ok(Device::Cpu),
             None if said == "cuda" => Ok(Device::Cuda(0)),
-            Some(("cuda", index)) if index.bytes().all(|b| b.is_ascii_digit()) => {
+            Some(("cuda", index)) if !index.is_empty() && index.bytes().all(|b| b.is_ascii_digit()) => {
                 let refuse = |_| Error::request("device", format!("is {said:?}; there is no GPU of that number"));
                 index.parse().map(Device::Cuda).map_err(refuse)
             }
             _ => Err(Error::request("device", format!("is {said:?}; expected cpu or cuda:N"))),
         }
+    }
+}
+
+impl fmt::Display for KvNumbers {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(match self {
+            KvNumbers::F32 => "f32",
+            KvNumbers::Bf16 => "bf16",
+        })
     }
 }
 

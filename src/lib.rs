@@ -5,7 +5,8 @@
 //! ```
 //! use qwentts::{Engine, EngineOptions, ModelSource, Request, Voice};
 //! # #[cfg(feature = "demo")] fn main() -> qwentts::Result<()> {
-//! // The small model inside this library; `ModelSource::Folder(path)` opens any published checkpoint.
+//! // The small model inside this library; `ModelSource::Folder(path)` opens any published checkpoint. It computes on a GPU
+//! // that this build has kernels for, else on the CPU; `EngineOptions::device` says otherwise.
 //! let engine = Engine::open(&ModelSource::Demo, &EngineOptions::default())?;
 //! let request = Request { voice: Voice::Preset("slt".into()), ..Request::default() };
 //! let mut stream = engine.stream(&request)?; // `engine.speak(text, &request)` where the text is all there
@@ -22,7 +23,7 @@
 //! # #[cfg(not(feature = "demo"))] fn main() {}
 //! ```
 //!
-//! The modules, from the ground up: [`error`], [`frame`]; [`source`], [`request`], [`config`], `weights`; `prompt`, `state`,
+//! The modules, from the ground up: [`error`], [`frame`]; [`source`], [`request`], [`device`], [`config`], `weights`; `prompt`, `state`,
 //! [`model`], `hub`, `backend` (the seam); [`cpu`] and `cuda`; [`engine`], and beside it [`speech`], the bare loop, with [`trace`].
 //! Imports go downwards only. Two stand aside: [`driver`], which knows no word of speech, and [`check`], which measures
 //! finished sound.

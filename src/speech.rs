@@ -39,17 +39,14 @@ pub struct Bare(Arc<dyn Stepwise>);
 
 impl Bare {
     /// `threads`: of the CPU; `None` takes one per core. `kv`: of a GPU.
+    #[cfg_attr(not(feature = "cuda"), expect(unused_variables, reason = "`kv` is of a GPU"))]
     pub fn open(model: Arc<Model>, device: Device, threads: Option<usize>, kv: KvNumbers) -> Result<Bare> {
-        match device {
-            Device::Cpu => Ok(Arc::new(Reference::new(model, threads)?).into()),
-            #[cfg(feature = "cuda")]
-            Device::Cuda(index) => Ok(Bare(Arc::new(crate::cuda::stepwise::Gpu::open(&model, index, kv)?))),
-            #[cfg(not(feature = "cuda"))]
-            Device::Cuda(_) => {
-                let _ = kv;
-                Err(device.not_built())
-            }
+        device.describe()?;
+        #[cfg(feature = "cuda")]
+        if let Device::Cuda(index) = device {
+            return Ok(Bare(Arc::new(crate::cuda::stepwise::Gpu::open(&model, index, kv)?)));
         }
+        Ok(Arc::new(Reference::new(model, threads)?).into())
     }
 
     /// The model that computes.
@@ -60,6 +57,12 @@ impl Bare {
     /// Where it computes, in words.
     pub fn device(&self) -> String {
         self.0.device()
+    }
+
+    /// What it holds of its GPU's memory now; `None` on the CPU.
+    #[cfg(feature = "cuda")]
+    pub fn memory(&self) -> Option<crate::cuda::Memory> {
+        self.0.memory()
     }
 
     /// A codec that has heard nothing yet.

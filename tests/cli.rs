@@ -4,7 +4,9 @@
 #[path = "support/run.rs"]
 mod run;
 
+use qwentts::Device;
 use qwentts::frame::{GROUPS, SAMPLES_PER_FRAME};
+use run::device::device;
 use run::{command, demo, done, refused, run};
 use serde_json::{Value, json};
 use std::fs;
@@ -110,6 +112,8 @@ fn say_writes_a_wav_that_plays() {
     assert_eq!(data.len(), frames * 1920 * 2);
     assert_eq!(figures["sound_s"], json!(frames as f64 * 0.08));
     assert_eq!((&figures["end"], &figures["seed"], &figures["output"]), (&json!("eos"), &json!(3), &json!(out)));
+    assert_eq!(figures["device"], device().describe().unwrap());
+    assert_eq!(figures["memory"]["total_bytes"].is_u64(), device() != Device::Cpu);
     assert!(data.as_chunks::<2>().0.iter().any(|s| i16::from_le_bytes(*s).unsigned_abs() > 3000), "silence");
     // The sound is the trace's, rounded.
     let trace = folder.trace(json!({"text": TEXT, "speaker": "rms"}), &["--wav", &folder.at("t.npy")]);
@@ -231,15 +235,70 @@ fn any_rate_that_is_promised() {
     assert!(error.starts_with("sample_rate_hz: is 11025; expected one of 8000, 16000, "), "{error}");
 }
 
+// ---- the device ----------------------------------------------------------------------------------------------
+
+#[test]
+fn a_device_that_is_not_there_is_refused_by_its_name() {
+    let folder = Folder::new();
+    let (codes, out) = (folder.at("codes.json"), folder.at("out.wav"));
+    fs::write(&codes, json!([vec![0; GROUPS]]).to_string()).unwrap();
+    let request = folder.request(json!({"text": TEXT}));
+    for args in [
+        &["say", TEXT, "-o", &out][..],
+        &["bench", "--runs", "1"],
+        &["trace", "--request", &request],
+        &["codec", "decode", &codes, "-o", &out],
+    ] {
+        let error = |device: &str| refused(&[args, &["--device", device]].concat());
+        for device in ["tpu", "cuda:", "cuda:x", "cuda:-1", "CPU", ""] {
+            assert_eq!(error(device), format!("device: is {device:?}; expected cpu or cuda:N"), "{args:?}");
+        }
+        // Without the feature, without kernels, without a driver, with fewer GPUs than that.
+        let why = Device::Cuda(99).describe().unwrap_err().to_string();
+        assert!(why.starts_with("device: is cuda:99; "), "{why}");
+        assert_eq!(error("cuda:99"), why, "{args:?}");
+        let kv = refused(&[args, &["--device", "cpu", "--kv", "f16"]].concat());
+        assert_eq!(kv, "kv: is \"f16\"; expected f32 or bf16");
+    }
+    #[cfg(not(feature = "cuda"))]
+    assert_eq!(
+        refused(&["say", TEXT, "--device", "cuda"]),
+        "device: is cuda:0; this build computes on cpu alone (feature `cuda`)"
+    );
+}
+
+#[test]
+fn where_no_device_is_named_it_is_the_best() {
+    let folder = Folder::new();
+    let mut say = std::process::Command::new(env!("CARGO_BIN_EXE_qwentts"));
+    say.args(["say", "Yes.", "--json", "-o", &folder.at("say.wav")]).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let ran = run(say, b"");
+    assert_eq!(json_of(&ran.out)["device"], Device::best().describe().unwrap(), "{}", ran.err);
+}
+
 // ---- bench ---------------------------------------------------------------------------------------------------
 
 #[test]
 fn bench_measures_what_it_says() {
     let figures = json_of(&done(&["bench", "--json", "--runs", "1", "--text", "Yes.", "--targets"]).out);
-    for path in ["first_sound_ms", "frame_ms/talker", "frame_ms/codec", "real_time_factor", "cancel/ms/p99"] {
+    for path in [
+        "open_ms",
+        "prompt_positions",
+        "first_sound_ms",
+        "frame_ms/talker",
+        "frame_ms/codec",
+        "codec_packet_ms/of_1",
+        "codec_packet_ms/of_8",
+        "real_time_factor",
+        "cancel/ms/p99",
+    ] {
         let value = figures.pointer(&format!("/{path}")).and_then(Value::as_f64);
         assert!(value.is_some_and(|v| v > 0.0 && v < 1e6), "{path}: {figures}");
     }
+    assert_eq!(figures["device"], device().describe().unwrap());
+    // The processor's threads, or the GPU's memory.
+    assert_eq!(figures["threads"].is_u64(), device() == Device::Cpu);
+    assert_eq!(figures["memory"]["total_bytes"].is_u64(), device() != Device::Cpu);
     let of = |list: &str, field: &str| -> Vec<Value> {
         figures[list].as_array().unwrap().iter().map(|entry| entry[field].clone()).collect()
     };
@@ -376,7 +435,7 @@ fn trace_prints_one_object_with_everything() {
     let trace = json_of(&ran.out);
     let keys: Vec<&String> = trace.as_object().unwrap().keys().collect();
     assert_eq!(keys, ["device", "end", "frames", "ids", "margins", "prefill", "samples"]);
-    assert_eq!((&trace["device"], &trace["end"]), (&json!("cpu"), &json!("length")));
+    assert_eq!((&trace["device"], &trace["end"]), (&json!(device().describe().unwrap()), &json!("length")));
     let ids = trace["ids"]["text"].as_array().unwrap();
     assert_eq!(ids[..3], json!([1557, 460, 198]).as_array().unwrap()[..]);
     assert_eq!(ids[ids.len() - 5..], json!([1558, 198, 1557, 460, 198]).as_array().unwrap()[..]);

@@ -3,13 +3,14 @@
 #[path = "support/run.rs"]
 mod run;
 
+use qwentts::Device;
 use run::{Ran, command, demo, run};
 use serde_json::{Value, json};
 use std::fs;
 use std::path::Path;
 use tempfile::TempDir;
 
-const ITEMS: [&str; 7] = ["cpu", "driver", "gpu", "kernels", "model", "model cache", "sound"];
+const ITEMS: [&str; 8] = ["cpu", "driver", "gpu", "kernels", "device", "model", "model cache", "sound"];
 
 /// What the kernels in this build were compiled for.
 fn built_for() -> &'static [&'static str] {
@@ -67,12 +68,15 @@ fn each_item_once_with_its_verdict() {
                 assert!(found.iter().all(|f| text.contains(f.as_str().unwrap())), "{line}");
             }
         }
-        let [cpu, _, _, kernels, model, ..] = &items[..] else { panic!() };
+        let [cpu, _, _, kernels, device, model, ..] = &items[..] else { panic!() };
         assert!(cpu["cores"].as_u64().unwrap() > 0 && cpu["vector_bits"].as_u64().unwrap() >= 32);
         assert_eq!(kernels["built_for"], json!(built_for()));
         if built_for().is_empty() {
             assert!(kernels["found"][0].as_str().unwrap().starts_with("none: "), "{kernels}");
         }
+        assert_eq!(kernels["verdict"], if built_for().is_empty() { "note" } else { "ok" });
+        // The best that there is, and always one.
+        assert_eq!((&device["verdict"], &device["device"]), (&json!("ok"), &json!(Device::best().to_string())));
         if !args.is_empty() || cfg!(feature = "demo") {
             assert_eq!((&model["verdict"], &model["kind"]), (&json!("ok"), &json!("CustomVoice")));
             assert!(model["weights_bytes"].as_u64().unwrap() > 25 << 20);
@@ -96,12 +100,26 @@ fn no_driver_is_a_note() {
 }
 
 #[test]
+fn a_device_that_is_asked_for_and_cannot_compute_is_a_problem() {
+    let home = TempDir::new().unwrap();
+    let item = |device: &str, status: i32| items(home.path(), &["--device", device], status)[4].clone();
+    assert_eq!((&item("cpu", 0)["verdict"], &item("cpu", 0)["device"]), (&json!("ok"), &json!("cpu")));
+    for (device, words) in [
+        ("tpu", "device: is \"tpu\"; expected cpu or cuda:N".to_owned()),
+        ("cuda:99", Device::Cuda(99).describe().unwrap_err().to_string()),
+    ] {
+        let item = item(device, 1);
+        assert_eq!((&item["verdict"], &item["found"][0]), (&json!("problem"), &json!(words)));
+    }
+}
+
+#[test]
 fn a_model_that_does_not_open_is_a_problem() {
     let home = TempDir::new().unwrap();
     let folder = TempDir::new().unwrap();
     fs::write(folder.path().join("config.json"), "{}").unwrap();
     let path = folder.path().to_str().unwrap();
-    let broken = &items(home.path(), &["-m", path], 1)[4];
+    let broken = &items(home.path(), &["-m", path], 1)[5];
     assert_eq!((&broken["verdict"], &broken["model"]), (&json!("problem"), &json!(path)));
     assert!(broken["found"][0].as_str().unwrap().contains("config.json"), "{broken}");
     // The other lines are printed all the same.
@@ -117,7 +135,7 @@ fn a_model_that_does_not_open_is_a_problem() {
 fn the_model_cache_and_what_it_holds() {
     let home = TempDir::new().unwrap();
     let cache = home.path().join("hub");
-    let model_cache = |status: i32, args: &[&str]| items(home.path(), args, status)[5].clone();
+    let model_cache = |status: i32, args: &[&str]| items(home.path(), args, status)[6].clone();
     let nothing = model_cache(0, &[]);
     assert_eq!((&nothing["exists"], &nothing["models"]), (&json!(false), &json!([])));
     assert_eq!(nothing["folder"], cache.to_str().unwrap());
@@ -162,15 +180,15 @@ fn the_model_cache_and_what_it_holds() {
         assert!(said["free_bytes"].as_u64().unwrap() > 0);
     }
     // By id: what is whole opens, what is not is a problem, and nothing is asked of the hub.
-    assert_eq!(items(home.path(), &["-m", "me/tuned"], 0)[4]["verdict"], "ok");
-    let part = &items(home.path(), &["-m", "Qwen/Qwen3-TTS-part"], 1)[4];
+    assert_eq!(items(home.path(), &["-m", "me/tuned"], 0)[5]["verdict"], "ok");
+    let part = &items(home.path(), &["-m", "Qwen/Qwen3-TTS-part"], 1)[5];
     assert!(part["advice"].as_str().unwrap().contains("qwentts inspect Qwen/Qwen3-TTS-part"), "{part}");
 }
 
 #[test]
 fn sound_is_what_the_build_has() {
     let home = TempDir::new().unwrap();
-    let sound = &items(home.path(), &[], 0)[6];
+    let sound = &items(home.path(), &[], 0)[7];
     assert_eq!(sound["built"], cfg!(feature = "play"));
     if !cfg!(feature = "play") {
         assert_eq!((&sound["verdict"], &sound["output"]), (&json!("note"), &Value::Null));

@@ -10,8 +10,8 @@ use qwentts::frame::{End, Frame, SAMPLES_PER_FRAME, Sample};
 use qwentts::model::Model;
 use qwentts::request::{Layout, Output, Request, Voice};
 use qwentts::source::ModelSource;
-use qwentts::speech::{Speech, Text};
-use qwentts::{Error, Randomness, Reference};
+use qwentts::speech::{Bare, Speech, Text};
+use qwentts::{Error, Randomness};
 use random::Random;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -32,9 +32,8 @@ fn request(seed: u64) -> Request {
 }
 
 /// What the bare loop says.
-fn bare(model: &Arc<Model>, text: &str, request: &Request) -> (Vec<Frame>, Vec<f32>, End) {
-    let reference = Arc::new(Reference::new(model.clone(), Some(1)).unwrap());
-    let mut speech = Speech::new(reference, Text::Whole(text.into()), request).unwrap();
+fn say_bare(bare: &Bare, text: &str, request: &Request) -> (Vec<Frame>, Vec<f32>, End) {
+    let mut speech = Speech::new(bare, Text::Whole(text.into()), request).unwrap();
     let (mut frames, mut samples) = (Vec::new(), Vec::new());
     while let Some(chosen) = speech.next_frame().unwrap() {
         samples.extend(speech.decode(&[chosen.frame]).unwrap());
@@ -46,7 +45,9 @@ fn bare(model: &Arc<Model>, text: &str, request: &Request) -> (Vec<Frame>, Vec<f
 #[test]
 fn the_engine_says_what_the_bare_loop_says() {
     let model = model();
-    let engine = Engine::with_model(model.clone(), &EngineOptions::default()).unwrap();
+    let engine = Engine::with_model(model.clone(), &support::options()).unwrap();
+    let bare = support::bare(model, Some(1));
+    assert_eq!(engine.device(), bare.device());
     let short = "The engine says what the loop says.";
     // More than runs in one piece.
     let long =
@@ -55,7 +56,7 @@ fn the_engine_says_what_the_bare_loop_says() {
         let mut request = Request { layout, ..request(3) };
         request.delivery.output = Output::Both;
         request.sampling.max_new_tokens = Some(60);
-        let (frames, samples, end) = bare(&model, text, &request);
+        let (frames, samples, end) = say_bare(&bare, text, &request);
         let mut stream = engine.speak(text, &request).unwrap();
         let mut said = Vec::new();
         for chunk in stream.chunks() {
@@ -79,7 +80,7 @@ fn tiny() -> Arc<Model> {
 }
 
 fn engine(slots: usize, queue: usize) -> Engine {
-    Engine::with_model(tiny(), &EngineOptions { threads: Some(1), slots, queue }).unwrap()
+    Engine::with_model(tiny(), &EngineOptions { threads: Some(1), slots, queue, ..support::options() }).unwrap()
 }
 
 /// Seed 1 says some thirty frames of it.

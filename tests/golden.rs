@@ -3,16 +3,14 @@
 
 mod support;
 
-use qwentts::cpu::Reference;
 use qwentts::model::Model;
 use qwentts::source::ModelSource;
-use qwentts::speech::PromptIds;
+use qwentts::speech::{Bare, PromptIds};
 use qwentts::trace::{Comparison, NEAR_TIE, Run, Trace, TraceRequest, compare, run};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
-use std::sync::Arc;
 
 /// Scores and hiddens against the official f32 run, relative to the largest.
 const SCORES_ERROR: f32 = 2e-5;
@@ -61,19 +59,18 @@ fn cases() -> BTreeMap<String, Case> {
 
 /// One open model for each checkpoint.
 #[derive(Default)]
-struct Models(BTreeMap<(String, u64), Arc<Reference>>);
+struct Models(BTreeMap<(String, u64), Bare>);
 
 impl Models {
-    fn get(&mut self, case: &Case) -> Arc<Reference> {
+    fn get(&mut self, case: &Case) -> Bare {
         let key = (case.checkpoint.clone(), case.seed);
         let open = || open(&support::checkpoint(&case.checkpoint, case.seed));
         self.0.entry(key).or_insert_with(open).clone()
     }
 }
 
-fn open(folder: &Path) -> Arc<Reference> {
-    let model = Model::open(&ModelSource::Folder(folder.to_owned())).unwrap();
-    Arc::new(Reference::new(model, None).unwrap())
+fn open(folder: &Path) -> Bare {
+    support::bare(Model::open(&ModelSource::Folder(folder.to_owned())).unwrap(), None)
 }
 
 fn npy(folder: &Path, name: &str) -> Vec<f32> {
@@ -133,10 +130,10 @@ fn the_official_package_would_have_said_the_same() {
     let mut worst = Worst::default();
     for (name, case) in &cases {
         // Free first; only where something differs, onto the recorded frames, so that one near-tie does not hide the rest.
-        let mut ours = run(&models.get(case), &case.request(), None).unwrap();
+        let mut ours = run(models.get(case), &case.request(), None).unwrap();
         let mut found = compare(&case.trace, &ours.trace);
         if found != (Comparison { choices: found.choices, ..Default::default() }) {
-            ours = run(&models.get(case), &case.request(), Some(&case.trace)).unwrap();
+            ours = run(models.get(case), &case.request(), Some(&case.trace)).unwrap();
             found = compare(&case.trace, &ours.trace);
         }
         assert!(found.agrees(), "{name}: {found:#?}");
@@ -197,7 +194,7 @@ fn text_that_arrives_in_pieces_speaks_as_the_whole_does() {
         let (true, Some(text)) = (streaming, &request.text) else { continue };
         let pieces = text.chars().map(String::from).collect();
         let live = TraceRequest { text: None, pieces: Some(pieces), ..request.clone() };
-        let ours = run(&models.get(&case), &live, Some(&case.trace)).unwrap();
+        let ours = run(models.get(&case), &live, Some(&case.trace)).unwrap();
         let found = compare(&case.trace, &ours.trace);
         assert!(found.agrees(), "{name} a character at a time: {found:#?}");
         walked += 1;
@@ -218,7 +215,7 @@ fn texts_have_the_official_ids() {
     let strings = fs::read(support::goldens().join("tokenizer.json")).unwrap();
     let strings: Vec<TokenizerString> = serde_json::from_slice(&strings).unwrap();
     assert!(strings.len() >= 200, "{} strings", strings.len());
-    let reference = open(&support::checkpoint("tiny-0b6-custom", 1));
+    let bare = open(&support::checkpoint("tiny-0b6-custom", 1));
     for string in &strings {
         let request = TraceRequest {
             text: Some(string.text.clone()),
@@ -228,7 +225,7 @@ fn texts_have_the_official_ids() {
             ..Default::default()
         };
         let (text, request) = request.settle().unwrap();
-        let mut speech = qwentts::speech::Speech::new(reference.clone(), text, &request).unwrap();
+        let mut speech = qwentts::speech::Speech::new(&bare, text, &request).unwrap();
         let (regex, special) = (&string.regex, string.special_tokens);
         assert_eq!(speech.ids().unwrap().text, string.ids, "{:?} {regex} special_tokens {special}", string.text);
     }
@@ -249,7 +246,7 @@ fn the_demo_voice_says_what_it_says_officially() {
     use base64::prelude::*;
     let sentences = fs::read(support::goldens().join("demo.json")).unwrap();
     let sentences: Vec<DemoSentence> = serde_json::from_slice(&sentences).unwrap();
-    let reference = open(&Path::new(env!("CARGO_MANIFEST_DIR")).join("models/demo"));
+    let bare = open(&Path::new(env!("CARGO_MANIFEST_DIR")).join("models/demo"));
     let (mut choices, mut forgiven) = (0, 0);
     for sentence in &sentences {
         let codes = BASE64_STANDARD.decode(&sentence.codes).unwrap();
@@ -265,7 +262,7 @@ fn the_demo_voice_says_what_it_says_officially() {
             samples: 0,
             device: String::new(),
         };
-        let ours = run(&reference, &request, Some(&official)).unwrap();
+        let ours = run(&bare, &request, Some(&official)).unwrap();
         official.ids = ours.trace.ids.clone();
         let found = compare(&official, &ours.trace);
         assert!(found.agrees() && found.forgiven() <= 1, "{}: {found:#?}", sentence.request);
@@ -290,9 +287,9 @@ fn at_full_size_too() {
         }
         let name = path.file_stem().unwrap().to_str().unwrap();
         let case: Case = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
-        let reference = open(&support::checkpoint(&case.checkpoint, case.seed));
+        let bare = open(&support::checkpoint(&case.checkpoint, case.seed));
         let started = std::time::Instant::now();
-        let mut ours = run(&reference, &case.request(), Some(&case.trace)).unwrap();
+        let mut ours = run(&bare, &case.request(), Some(&case.trace)).unwrap();
         let spoken = started.elapsed().as_secs_f64();
         let found = compare(&case.trace, &ours.trace);
         assert!(found.agrees() && found.choices >= 8 * 16, "{name}: {found:#?}");

@@ -5,13 +5,12 @@
 mod random;
 mod support;
 
-use qwentts::Reference;
 use qwentts::engine::{AudioReader, Counts, Engine, EngineOptions, Read, TextWriter, Wait};
 use qwentts::frame::{End, Frame};
 use qwentts::model::Model;
 use qwentts::request::{Layout, Output, Randomness, ReferenceSpeech, Request, SamplingOptions, Voice, VoicePrompt};
 use qwentts::source::ModelSource;
-use qwentts::speech::{Speech, Text};
+use qwentts::speech::{Bare, Speech, Text};
 use random::Random;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -62,8 +61,8 @@ struct Said {
 }
 
 /// What the bare loop says of the whole text at once.
-fn bare(reference: &Arc<Reference>, text: &str, request: &Request) -> Said {
-    let mut speech = Speech::new(reference.clone(), Text::Whole(text.into()), request).unwrap();
+fn say_bare(bare: &Bare, text: &str, request: &Request) -> Said {
+    let mut speech = Speech::new(bare, Text::Whole(text.into()), request).unwrap();
     let (mut frames, mut samples) = (Vec::new(), Vec::new());
     while let Some(chosen) = speech.next_frame().unwrap() {
         samples.extend(speech.decode(&[chosen.frame]).unwrap().iter().map(|s| s.to_bits()));
@@ -162,18 +161,18 @@ fn compare(engine: &Engine, text: &str, request: &Request, expected: &Said, seed
 /// Live against whole for all the texts, each cut `cuts` times, from several threads at once. How many that were.
 fn splits(kind: &str, voice: &Voice, cuts: usize) -> usize {
     let model = open(kind);
-    let reference = Arc::new(Reference::new(model.clone(), Some(1)).unwrap());
+    let bare = support::bare(model.clone(), Some(1));
     let cases = TEXTS.map(|text| {
         // The first seed that speaks for long enough to say the text and its end.
         let mut said = (0..).map(|seed| {
             let request = request(voice.clone(), seed);
-            let said = bare(&reference, text, &request);
+            let said = say_bare(&bare, text, &request);
             (text, request, said)
         });
         said.find(|(.., said)| said.frames.len() >= LEAST_FRAMES).unwrap()
     });
     assert!(cases.iter().all(|(.., said)| said.samples.iter().any(|&s| s != 0)));
-    let options = EngineOptions { threads: Some(1), slots: 4, queue: 4 };
+    let options = EngineOptions { threads: Some(1), slots: 4, queue: 4, ..support::options() };
     let engine = Engine::with_model(model, &options).unwrap();
     let next = AtomicUsize::new(0);
     std::thread::scope(|scope| {
@@ -225,17 +224,17 @@ fn so_it_does_in_a_cloned_voice() {
 #[test]
 fn streams_together_say_what_each_says_alone() {
     let model = open("tiny-0b6-custom");
-    let reference = Arc::new(Reference::new(model.clone(), Some(1)).unwrap());
+    let bare = support::bare(model.clone(), Some(1));
     let cases: Vec<(&str, Request, Said)> = (0..16)
         .map(|i| {
             let request = request(Voice::Preset("vivian".into()), 100 + i as u64);
-            let said = bare(&reference, TEXTS[i % TEXTS.len()], &request);
+            let said = say_bare(&bare, TEXTS[i % TEXTS.len()], &request);
             (TEXTS[i % TEXTS.len()], request, said)
         })
         .collect();
     for (round, slots) in [16, 5, 3, 1].into_iter().enumerate() {
-        let engine =
-            Engine::with_model(model.clone(), &EngineOptions { threads: None, slots, queue: 16 - slots }).unwrap();
+        let options = EngineOptions { slots, queue: 16 - slots, ..support::options() };
+        let engine = Engine::with_model(model.clone(), &options).unwrap();
         let mut random = Random(round as u64);
         let mut order: Vec<usize> = (0..cases.len()).collect();
         (1..order.len()).for_each(|i| order.swap(i, random.below(i + 1)));

@@ -5,6 +5,7 @@
 mod random;
 mod support;
 
+use qwentts::Device;
 use qwentts::engine::{Canceller, Counts, Engine, EngineOptions, Read, Stream, Wait};
 use qwentts::frame::{End, Frame};
 use qwentts::model::Model;
@@ -256,7 +257,8 @@ impl Storm {
     fn round(&self, model: &Arc<Model>, round: u64, time: Duration) {
         // Fewer places than there are streams, so that some are refused.
         let queue = THREADS * STREAMS_PER_THREAD - SLOTS - round as usize % 2 * 8;
-        let engine = Engine::with_model(model.clone(), &EngineOptions { threads: None, slots: SLOTS, queue }).unwrap();
+        let options = EngineOptions { slots: SLOTS, queue, ..support::options() };
+        let engine = Engine::with_model(model.clone(), &options).unwrap();
         let until = Instant::now() + time;
         std::thread::scope(|scope| {
             for thread in 0..THREADS as u64 {
@@ -287,10 +289,16 @@ fn held() -> (usize, usize) {
 fn a_storm_of_streams() {
     let time = Duration::from_secs(std::env::var("SOAK_SECONDS").map_or(600, |s| s.parse().unwrap()));
     let folder = support::checkpoint("tiny-0b6-custom", 2);
+    let one_slot = EngineOptions { slots: 1, queue: 0, ..support::options() };
+    if support::device() != Device::Cpu {
+        // The driver keeps threads and descriptors of its own from its first use on.
+        let model = Model::open(&ModelSource::Folder(folder.clone())).unwrap();
+        Engine::with_model(model, &one_slot).unwrap().close();
+    }
     let before = held();
     let began = Instant::now();
     let model = Model::open(&ModelSource::Folder(folder)).unwrap();
-    let engine = Engine::with_model(model.clone(), &EngineOptions { slots: 1, queue: 0, threads: None }).unwrap();
+    let engine = Engine::with_model(model.clone(), &one_slot).unwrap();
     let cases = requests().map(|(text, request)| alone(&engine, text, request)).collect();
     drop(engine);
     let storm = Storm { cases, cancellers: Mutex::default(), sums: Sums::default() };

@@ -97,6 +97,11 @@ impl Lanes {
 }
 
 impl Backend for Lanes {
+    /// The next frame could not begin sooner: the lane is busy with the last.
+    fn frames_ahead(&self) -> usize {
+        1
+    }
+
     fn submit(&mut self, slot: SlotId, work: Work) -> Result<()> {
         match work {
             Work::Prefill { positions, reference, sampling, randomness } => {

@@ -2,7 +2,7 @@
 //! codec's work runs beside the next steps. What is done is found by asking; nothing here waits for the device but `poll`.
 
 use super::codec::Decoded;
-use super::frames::{Report, Ticket};
+use super::frames::{Report, STEPS_AHEAD, Ticket};
 use super::{Loaded, Memory, Options, load};
 use crate::backend::{Backend, Did, Done, SlotId, Took, Waker, Work};
 use crate::device::Loading;
@@ -167,6 +167,10 @@ impl Lanes {
 }
 
 impl Backend for Lanes {
+    fn frames_ahead(&self) -> usize {
+        STEPS_AHEAD
+    }
+
     fn submit(&mut self, slot: SlotId, work: Work) -> Result<()> {
         if let Err(error) = self.begin(slot, work) {
             let turn = self.slots[slot].turn;

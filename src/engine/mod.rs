@@ -25,7 +25,10 @@ pub use stats::{Stats, percentile};
 pub use stream::{AudioReader, Canceller, Stream, TextWriter};
 
 use crate::backend::Backend;
-use crate::cpu::lanes::Lanes;
+use crate::cpu;
+#[cfg(feature = "cuda")]
+use crate::cuda;
+use crate::device::{Device, KvNumbers, Loading};
 use crate::error::{Error, Result};
 use crate::frame::{SAMPLE_RATE, SAMPLES_PER_FRAME};
 use crate::model::Model;
@@ -47,9 +50,16 @@ pub const MOST_SLOTS: usize = 1024;
 /// What an engine is opened with.
 #[derive(Clone, Debug)]
 pub struct EngineOptions {
-    /// Threads of the CPU backend, so many for frames and so many for the codec, which runs beside them; `None` takes one
-    /// per core. Results do not depend on it.
+    /// Where it computes; `None` takes a GPU that this build has kernels for, else the CPU (`Device::best`).
+    pub device: Option<Device>,
+    /// Threads of the CPU, so many for frames and so many for the codec, which runs beside them; `None` takes one per core.
+    /// Results do not depend on it.
     pub threads: Option<usize>,
+    /// How a GPU stores keys and values.
+    pub kv: KvNumbers,
+    /// Positions, of all streams together, that a GPU keeps keys and values for at most; `None` takes what its memory
+    /// holds. They are allocated by need, and a stream that finds none left fails.
+    pub kv_positions: Option<usize>,
     /// Streams that speak at the same time. Each keeps its own memory of what was said.
     pub slots: usize,
     /// Streams besides that may be open and wait for a slot, in the order in which their prompts became ready. Beyond
@@ -59,7 +69,14 @@ pub struct EngineOptions {
 
 impl Default for EngineOptions {
     fn default() -> Self {
-        EngineOptions { threads: None, slots: 16, queue: 64 }
+        EngineOptions {
+            device: None,
+            threads: None,
+            kv: KvNumbers::default(),
+            kv_positions: None,
+            slots: 16,
+            queue: 64,
+        }
     }
 }
 
@@ -73,8 +90,46 @@ pub struct Engine {
 /// What keeps the worker going.
 pub(crate) struct Core {
     model: Arc<Model>,
+    device: String,
+    #[cfg(feature = "cuda")]
+    memory: Option<Arc<Mutex<cuda::Memory>>>,
     inbox: Arc<Inbox<New>>,
     worker: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// A backend, and what can be told of it while the worker has it.
+struct Opened {
+    backend: Box<dyn Backend>,
+    device: String,
+    #[cfg(feature = "cuda")]
+    memory: Option<Arc<Mutex<cuda::Memory>>>,
+}
+
+impl Opened {
+    /// The one place where a backend is named.
+    #[cfg_attr(not(feature = "cuda"), expect(unused_variables, reason = "`progress` is of a GPU"))]
+    fn new(model: &Arc<Model>, options: &EngineOptions, progress: &mut dyn FnMut(Loading)) -> Result<Opened> {
+        let device = options.device.unwrap_or_else(Device::best);
+        let words = device.describe()?;
+        #[cfg(feature = "cuda")]
+        if let Device::Cuda(index) = device {
+            let EngineOptions { slots, kv, kv_positions: positions, .. } = *options;
+            let lanes = cuda::lanes::Lanes::open(model, &cuda::Options { index, slots, kv, positions }, progress)?;
+            let memory = Some(lanes.memory());
+            return Ok(Opened { backend: Box::new(lanes), device: words, memory });
+        }
+        Ok(Opened::of(cpu::lanes::Lanes::new(model, options.threads, options.slots)?, words))
+    }
+
+    /// One that uses no GPU.
+    fn of(backend: impl Backend + 'static, device: String) -> Opened {
+        Opened {
+            backend: Box::new(backend),
+            device,
+            #[cfg(feature = "cuda")]
+            memory: None,
+        }
+    }
 }
 
 impl Engine {
@@ -85,26 +140,51 @@ impl Engine {
 
     /// As `open`, with a model that is open.
     pub fn with_model(model: Arc<Model>, options: &EngineOptions) -> Result<Engine> {
+        Engine::load(model, options, &mut |_| {})
+    }
+
+    /// As `with_model`; `progress` hears how far the weights are on their way to a GPU. The CPU reads them where they lie.
+    pub fn load(model: Arc<Model>, options: &EngineOptions, progress: &mut dyn FnMut(Loading)) -> Result<Engine> {
         if !(1..=MOST_SLOTS).contains(&options.slots) {
             return Err(Error::request("slots", format!("is {}; expected 1 to {MOST_SLOTS}", options.slots)));
         }
-        let backend = Box::new(Lanes::new(&model, options.threads, options.slots)?);
-        Engine::with_backend(model, backend, options)
+        let opened = Opened::new(&model, options, progress)?;
+        Engine::with_backend(model, opened, options)
     }
 
-    fn with_backend(model: Arc<Model>, backend: Box<dyn Backend>, options: &EngineOptions) -> Result<Engine> {
+    fn with_backend(model: Arc<Model>, opened: Opened, options: &EngineOptions) -> Result<Engine> {
+        let Opened { backend, device, .. } = opened;
         let inbox = Arc::new(Inbox::new(options.slots.saturating_add(options.queue), backend.waker()));
         let mut worker = Worker::new(backend, inbox.clone(), model.config.max_positions, options.slots);
         let thread = std::thread::Builder::new()
             .name("qwentts-worker".to_owned())
             .spawn(move || worker.run())
             .map_err(|e| Error::compute("threads", e.to_string()))?;
-        Ok(Engine { core: Arc::new(Core { model, inbox, worker: Mutex::new(Some(thread)) }) })
+        let core = Core {
+            model,
+            device,
+            #[cfg(feature = "cuda")]
+            memory: opened.memory,
+            inbox,
+            worker: Mutex::new(Some(thread)),
+        };
+        Ok(Engine { core: Arc::new(core) })
     }
 
     /// The model that speaks.
     pub fn model(&self) -> &Arc<Model> {
         &self.core.model
+    }
+
+    /// Where it computes, in words.
+    pub fn device(&self) -> &str {
+        &self.core.device
+    }
+
+    /// What it holds of its GPU's memory now; `None` on the CPU.
+    #[cfg(feature = "cuda")]
+    pub fn memory(&self) -> Option<cuda::Memory> {
+        self.core.memory.as_ref().map(|memory| *memory.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Names of the preset voices, sorted; empty for Base and VoiceDesign.

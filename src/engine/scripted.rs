@@ -2,7 +2,7 @@
 //! late, twice or to nobody; text that is lost or fed out of order; an end that never comes, or comes at the wrong frame;
 //! a slot that is not given back.
 
-use super::{Canceller, Chunk, Counts, Engine, EngineOptions, MOST_SLOTS, Read, Stream, Wait};
+use super::{Canceller, Chunk, Counts, Engine, EngineOptions, MOST_SLOTS, Opened, Read, Stream, Wait};
 use crate::backend::{Backend, Did, Done, SlotId, Took, Waker, Work};
 use crate::config::ModelKind;
 use crate::error::{Error, Result};
@@ -22,6 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The backend's side: says what it was given, and answers what it is told.
 struct Scripted {
+    frames_ahead: usize,
     given: Sender<(SlotId, Given)>,
     answers: Receiver<Answer>,
     polls: Arc<AtomicUsize>,
@@ -55,6 +56,10 @@ enum Answer {
 }
 
 impl Backend for Scripted {
+    fn frames_ahead(&self) -> usize {
+        self.frames_ahead
+    }
+
     fn submit(&mut self, slot: SlotId, work: Work) -> Result<()> {
         let given = match work {
             Work::Prefill { positions, reference, .. } => {
@@ -93,6 +98,7 @@ impl Backend for Scripted {
 
 /// The test's side, with the engine that it drives.
 struct Device {
+    frames_ahead: usize,
     engine: Engine,
     given: Receiver<(SlotId, Given)>,
     answers: Sender<Answer>,
@@ -108,13 +114,18 @@ impl Device {
     }
 
     fn with_model(model: Arc<Model>, slots: usize, queue: usize) -> Device {
+        Device::ahead(1, model, slots, queue)
+    }
+
+    /// One that takes so many frames ahead.
+    fn ahead(frames_ahead: usize, model: Arc<Model>, slots: usize, queue: usize) -> Device {
         let (given_sender, given) = channel();
         let (answers, answers_receiver) = channel();
         let polls = Arc::new(AtomicUsize::new(0));
-        let backend = Scripted { given: given_sender, answers: answers_receiver, polls: polls.clone() };
-        let options = EngineOptions { threads: Some(1), slots, queue };
-        let engine = Engine::with_backend(model, Box::new(backend), &options).unwrap();
-        Device { engine, given, answers, polls, frames: 0, answered: Cell::new(0) }
+        let backend = Scripted { frames_ahead, given: given_sender, answers: answers_receiver, polls: polls.clone() };
+        let options = EngineOptions { slots, queue, ..Default::default() };
+        let engine = Engine::with_backend(model, Opened::of(backend, "script".into()), &options).unwrap();
+        Device { frames_ahead, engine, given, answers, polls, frames: 0, answered: Cell::new(0) }
     }
 
     /// The next thing the backend is given.
@@ -199,6 +210,9 @@ impl Device {
         probe.end().unwrap();
         self.nudge();
         self.expect_prefill(free);
+        for _ in 1..self.frames_ahead {
+            assert!(matches!(self.next(), (of, Given::Step { .. }) if of == free));
+        }
         self.answer(free, Did::Ended(End::Eos));
         self.expect(free, Given::Release);
     }
@@ -1058,4 +1072,261 @@ fn who_has_heard_the_end_has_given_the_place_back() {
         assert_eq!(device.engine.counts().open, 0);
         device.expect(0, Given::Release);
     }
+}
+
+// ---- frames ahead --------------------------------------------------------------------------------------------
+
+/// A device that takes the next frame before the last was seen.
+fn two_ahead(slots: usize) -> Device {
+    Device::ahead(2, MODEL.clone(), slots, 0)
+}
+
+#[test]
+fn the_next_frame_is_under_way_before_the_last_was_seen() {
+    let (texts, eos, pad) = trailing(TEXT);
+    let mut device = two_ahead(1);
+    let mut stream = stream(&device, &request(), TEXT);
+    device.expect_prefill(0);
+    device.expect(0, Given::Step { text: texts[0] });
+    let fed: Vec<u32> = texts[1..].iter().copied().chain([eos, pad, pad]).collect();
+    let (mut widths, mut pending) = ([1, 2, 4, 8].into_iter(), 0);
+    let mut width = widths.next().unwrap();
+    for &text in &fed {
+        device.frame(0);
+        device.expect(0, Given::Step { text });
+        pending += 1;
+        if pending == width {
+            device.expect(0, Given::Decode { frames: width });
+            device.samples(0, width);
+            (pending, width) = (0, widths.next().unwrap_or(8));
+        }
+    }
+    // The frame after the next is the end: what was begun behind it is nothing, and no frame is held back for it.
+    device.frame(0);
+    device.expect(0, Given::Step { text: pad });
+    pending += 1;
+    device.answer(0, Did::Ended(End::Eos));
+    device.expect(0, Given::Decode { frames: pending });
+    device.answer(0, Did::Ended(End::Eos));
+    device.samples(0, pending);
+    device.expect(0, Given::Release);
+    ends(&mut stream, End::Eos, fed.len() + 1);
+    assert!(stream.stats().conformant());
+}
+
+#[test]
+fn a_frame_behind_the_end_is_waited_for_by_nobody() {
+    for (end, frames) in [(End::Eos, 0), (End::Eos, 3), (End::Length, 1)] {
+        let mut device = two_ahead(1);
+        for _ in 0..2 {
+            let mut stream = stream(&device, &frames_only(), TEXT);
+            device.expect_prefill(0);
+            assert!(matches!(device.next(), (0, Given::Step { .. })));
+            for _ in 0..frames {
+                device.frame(0);
+                assert!(matches!(device.next(), (0, Given::Step { .. })));
+            }
+            // With its echo in one go, or without it.
+            device.answer_together([(0, Did::Ended(end)), (0, Did::Ended(end))]);
+            device.expect(0, Given::Release);
+            ends(&mut stream, end, frames);
+        }
+    }
+}
+
+#[test]
+fn what_is_under_way_counts_for_the_length() {
+    let (texts, eos, pad) = trailing("one two three");
+    let tokens = texts.len() + 1;
+    for last in [End::Length, End::Eos] {
+        let mut device = two_ahead(1);
+        let mut request = frames_only();
+        request.delivery.length_cap = LengthCap { frames: 2, frames_per_token: 1 };
+        let cap = 2 + tokens;
+        let mut stream = stream(&device, &request, "one two three");
+        device.expect_prefill(0);
+        let mut fed = texts.iter().copied().chain([eos, pad, pad]);
+        device.expect(0, Given::Step { text: fed.next().unwrap() });
+        for text in fed.by_ref().take(cap - 2) {
+            device.frame(0);
+            device.expect(0, Given::Step { text });
+        }
+        device.frame(0);
+        // The last one is under way, and may yet say that it is none.
+        match last {
+            End::Length => device.frame(0),
+            end => device.answer(0, Did::Ended(end)),
+        }
+        device.expect(0, Given::Release);
+        ends(&mut stream, last, if last == End::Length { cap } else { cap - 1 });
+    }
+}
+
+#[test]
+fn what_is_under_way_counts_for_the_positions() {
+    let mut model = open();
+    let positions = {
+        let device = Device::new(1, 0);
+        let _stream = stream(&device, &frames_only(), TEXT);
+        device.expect_prefill(0)
+    };
+    Arc::get_mut(&mut model).unwrap().config.max_positions = positions + 2;
+    let mut device = Device::ahead(2, model, 1, 0);
+    let mut stream = stream(&device, &frames_only(), TEXT);
+    device.expect_prefill(0);
+    device.expect(0, Given::Step { text: trailing(TEXT).0[0] });
+    device.frame(0);
+    device.expect(0, Given::Step { text: trailing(TEXT).0[1] });
+    device.frame(0);
+    device.frame(0);
+    device.expect(0, Given::Release);
+    ends(&mut stream, End::Length, 3);
+}
+
+#[test]
+fn nothing_is_delivered_behind_speech_that_is_stuck() {
+    for sound in [false, true] {
+        let device = two_ahead(1);
+        let mut request = if sound { request() } else { frames_only() };
+        request.delivery.chunk_frames = vec![32];
+        let mut stream = stream(&device, &request, TEXT);
+        device.expect_prefill(0);
+        assert!(matches!(device.next(), (0, Given::Step { .. })));
+        for made in 1..DEGENERATE_FRAMES {
+            device.frame_of(0, 7);
+            assert!(matches!(device.next(), (0, Given::Step { .. })));
+            if sound && made == 32 {
+                device.expect(0, Given::Decode { frames: 32 });
+                device.samples(0, 32);
+            }
+        }
+        device.frame_of(0, 7);
+        if sound {
+            let left = DEGENERATE_FRAMES - 32;
+            device.expect(0, Given::Decode { frames: left });
+            device.frame_of(0, 9);
+            device.samples(0, left);
+        }
+        device.expect(0, Given::Release);
+        ends(&mut stream, End::Degenerate, DEGENERATE_FRAMES);
+    }
+}
+
+#[test]
+fn text_is_dry_when_nothing_is_under_way() {
+    let (texts, eos, pad) = trailing(TEXT);
+    let mut device = two_ahead(2);
+    let mut request = request();
+    request.delivery.chunk_frames = vec![32];
+    let mut stream = device.engine.stream(&request).unwrap();
+    stream.push("one two three ").unwrap();
+    device.expect_prefill(0);
+    device.expect(0, Given::Step { text: texts[0] });
+    device.frame(0);
+    device.expect(0, Given::Step { text: texts[1] });
+    device.frame(0);
+    // No text for another, but a frame comes: it joins the chunk.
+    device.nudge();
+    device.waits();
+    device.frame(0);
+    device.expect(0, Given::Decode { frames: 3 });
+    device.samples(0, 3);
+    device.quiet(1);
+    stream.push(&TEXT["one two three ".len()..]).unwrap();
+    stream.end().unwrap();
+    let fed: Vec<u32> = texts[2..].iter().copied().chain([eos, pad]).collect();
+    device.expect(0, Given::Step { text: fed[0] });
+    for &text in &fed[1..] {
+        device.expect(0, Given::Step { text });
+        device.frame(0);
+    }
+    assert!(stream.stats().dry_ms > 0.0);
+}
+
+#[test]
+fn padding_is_not_begun_ahead_but_text_behind_it_is() {
+    let (texts, _, pad) = trailing(TEXT);
+    let mut device = two_ahead(2);
+    let mut stream = device.engine.stream(&padded(Duration::ZERO, 4)).unwrap();
+    stream.push("one two three ").unwrap();
+    device.expect_prefill(0);
+    device.expect(0, Given::Step { text: texts[0] });
+    device.frame(0);
+    device.expect(0, Given::Step { text: texts[1] });
+    device.frame(0);
+    device.waits();
+    assert_eq!(stream.stats().pads, 0);
+    device.frame(0);
+    device.expect(0, Given::Pad { text: pad });
+    stream.push(&TEXT["one two three ".len()..]).unwrap();
+    device.nudge();
+    device.expect(0, Given::Step { text: texts[2] });
+    device.frame(0);
+    device.expect(0, Given::Step { text: texts[3] });
+    assert_eq!(stream.stats().pads, 1);
+}
+
+#[test]
+fn silence_of_padding_is_told_from_speech_that_is_stuck() {
+    // Every frame is the same, and every second one is padding: which is which is known of each that is under way.
+    let (_, _, pad) = trailing(TEXT);
+    let device = two_ahead(1);
+    let mut request = padded(Duration::ZERO, 1000);
+    request.delivery.lead = Duration::from_secs(1000);
+    let mut stream = device.engine.stream(&request).unwrap();
+    stream.push("one ").unwrap();
+    device.expect_prefill(0);
+    device.frame_of(0, 7);
+    for _ in 0..2 * DEGENERATE_FRAMES {
+        device.expect(0, Given::Pad { text: pad });
+        stream.push("a ").unwrap();
+        device.nudge();
+        assert!(matches!(device.next(), (0, Given::Step { .. })));
+        device.frame_of(0, 7);
+        device.frame_of(0, 7);
+    }
+    device.expect(0, Given::Pad { text: pad });
+}
+
+#[test]
+fn what_is_under_way_counts_for_the_lead() {
+    for lead in 1..4 {
+        let mut device = two_ahead(2);
+        let mut request = frames_only();
+        request.delivery.lead = lead * FRAME_TIME;
+        let mut stream = stream(&device, &request, TEXT);
+        device.expect_prefill(0);
+        let steps = |device: &Device, count: u32| {
+            (0..count).for_each(|_| assert!(matches!(device.next(), (0, Given::Step { .. }))));
+        };
+        steps(&device, lead.min(2) - 1);
+        for made in 1..=lead {
+            device.frame(0);
+            steps(&device, u32::from(made + 1 < lead));
+        }
+        device.quiet(1);
+        read_frames(&mut stream, 1);
+        steps(&device, 1);
+        device.frame(0);
+        device.quiet(1);
+    }
+}
+
+#[test]
+fn a_cancel_leaves_what_is_under_way_to_nobody() {
+    let mut device = two_ahead(1);
+    let mut stream = stream(&device, &request(), TEXT);
+    device.expect_prefill(0);
+    assert!(matches!(device.next(), (0, Given::Step { .. })));
+    device.waits();
+    stream.canceller().cancel();
+    device.nudge();
+    device.expect(0, Given::Release);
+    ends(&mut stream, End::Cancelled, 0);
+    // The slot is another's, whose frames are counted from nothing.
+    let mut next = self::stream(&device, &frames_only(), TEXT);
+    device.expect_prefill(0);
+    assert!(matches!(device.next(), (0, Given::Step { .. })));
+    device.frame(0);
+    read_frames(&mut next, 1);
 }

@@ -41,8 +41,8 @@ pub struct Utterance {
     frames: usize,
     /// Pieces of work that the backend has.
     pub under_way: usize,
-    /// A prefill or step is among them.
-    stepping: bool,
+    /// The prefill and steps among them, in order: whether each was fed padding.
+    stepping: VecDeque<bool>,
     /// Frames that wait to be decoded, and where they begin.
     pending: Vec<Frame>,
     decoded_frames: usize,
@@ -74,7 +74,7 @@ impl Utterance {
             positions: 0,
             frames: 0,
             under_way: 0,
-            stepping: false,
+            stepping: VecDeque::new(),
             pending: Vec::new(),
             decoded_frames: 0,
             chunks: 0,
@@ -129,12 +129,12 @@ impl Utterance {
         Ok(self.ready.is_some())
     }
 
-    /// What the backend can have of this stream now.
-    pub fn next_work(&mut self, max_positions: usize) -> Vec<Work> {
+    /// What the backend, which takes so many frames ahead, can have of this stream now.
+    pub fn next_work(&mut self, max_positions: usize, frames_ahead: usize) -> Vec<Work> {
         let mut work = Vec::new();
         if let Some(positions) = self.ready.take() {
             self.positions = positions.len();
-            self.stepping = true;
+            self.stepping.push_back(false);
             let queued_ms = ms(self.ready_at.elapsed());
             self.new.ring.note(|stats| stats.queued_ms = queued_ms);
             work.push(Work::Prefill {
@@ -147,18 +147,19 @@ impl Utterance {
                 randomness: self.new.randomness.clone(),
             });
         }
-        if !self.stepping
+        while self.stepping.len() < frames_ahead
             && self.end.is_none()
-            && self.frames > 0
+            && self.positions > 0
             && let Some((text, may_end)) = self.next_text(max_positions)
         {
-            self.stepping = true;
+            self.stepping.push_back(!may_end);
             work.push(Work::Step { text, may_end });
         }
         // What no frame will come to join soon is not held back.
         let widths = &self.new.delivery.chunk_frames;
         let width = widths[self.chunks.min(widths.len() - 1)];
-        if self.pending.len() >= width || !self.stepping && !self.pending.is_empty() {
+        let comes = !self.stepping.is_empty() && self.end.is_none();
+        if self.pending.len() >= width || !comes && !self.pending.is_empty() {
             let frames = std::mem::take(&mut self.pending);
             self.decoding.push_back(frames.len());
             self.chunks += 1;
@@ -168,19 +169,23 @@ impl Utterance {
     }
 
     /// The text token for the next step, and whether the speech may end with it; `None` where there is to be none now: the
-    /// speech has reached its length, its reader is far behind, or its text has run dry.
+    /// speech has reached its length, its reader is far behind, or its text has run dry. Frames under way count
+    /// as made; but while there are any the speech neither ends here nor runs dry: one of them may be its end, and text may
+    /// come before they are made.
     fn next_text(&mut self, max_positions: usize) -> Option<(u32, bool)> {
         self.pad_at = None;
         let prompt = &mut self.new.prompt;
-        let too_long = self.frames >= self.new.delivery.length_cap.of(prompt.text_tokens());
+        let (under_way, idle) = (self.stepping.len(), self.stepping.is_empty());
+        let frames = self.frames + under_way;
+        let too_long = frames >= self.new.delivery.length_cap.of(prompt.text_tokens());
         // With text to come, the cap may grow: until then it only ends the padding.
-        if too_long && prompt.ended() || self.positions + self.frames > max_positions {
-            self.end = Some(End::Length);
+        if too_long && prompt.ended() || self.positions + frames > max_positions {
+            self.end = idle.then_some(End::Length);
             return None;
         }
         let lead_frames = self.new.delivery.lead.div_duration_f64(FRAME_TIME).ceil() as usize;
-        if !self.new.ring.has_room(lead_frames) {
-            self.last_chunk = None;
+        if lead_frames <= under_way || !self.new.ring.has_room(lead_frames - under_way) {
+            self.last_chunk = self.last_chunk.filter(|_| !idle);
             return None;
         }
         if let Some(text) = prompt.next_text() {
@@ -189,6 +194,9 @@ impl Utterance {
             }
             self.pads = 0;
             return Some((text, true));
+        }
+        if !idle {
+            return None;
         }
         let since = *self.dry_since.get_or_insert_with(Instant::now);
         if let OnDry::PadAfter(wait) = self.new.delivery.on_dry
@@ -212,8 +220,8 @@ impl Utterance {
         match what {
             Did::Frame { frame, took } => self.take_frame(frame, took),
             Did::Ended(end) => {
-                self.stepping = false;
-                self.end = Some(end);
+                self.stepping.pop_front();
+                self.end.get_or_insert(end);
             }
             Did::Samples { samples, took } => self.take_samples(&samples, took)?,
             Did::Failed(error) => return Err(error),
@@ -222,7 +230,10 @@ impl Utterance {
     }
 
     fn take_frame(&mut self, frame: Frame, took: Took) {
-        self.stepping = false;
+        let padding = self.stepping.pop_front().unwrap_or(false);
+        if self.end.is_some() {
+            return; // it was under way when the speech was found to be stuck
+        }
         self.frames += 1;
         let first = self.frames == 1;
         self.new.ring.note(|stats| {
@@ -232,7 +243,7 @@ impl Utterance {
             stats.frames += 1;
         });
         // Padding may well be silence.
-        let same = !first && frame[0] == self.last_code && self.pads == 0;
+        let same = !first && frame[0] == self.last_code && !padding;
         self.same_codes = if same { self.same_codes + 1 } else { 1 };
         self.last_code = frame[0];
         if self.same_codes == DEGENERATE_FRAMES {
@@ -272,7 +283,8 @@ impl Utterance {
     /// Whether nothing of it is left to do. Says its end to the reader.
     pub fn is_done(&mut self) -> bool {
         let Some(end) = self.end.filter(|_| !self.over) else { return self.over };
-        if self.under_way > 0 || !self.pending.is_empty() {
+        // A step behind the end is waited for by nobody.
+        if !self.decoding.is_empty() || !self.pending.is_empty() {
             return false;
         }
         let mut samples = Vec::new();

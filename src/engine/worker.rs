@@ -109,7 +109,7 @@ impl Worker {
             }
         }
         if let (Some(slot), false) = (utterance.slot, utterance.over) {
-            for work in utterance.next_work(self.max_positions) {
+            for work in utterance.next_work(self.max_positions, self.backend.frames_ahead()) {
                 self.under_way += 1;
                 utterance.under_way += 1;
                 if let Err(error) = self.backend.submit(slot, work) {
@@ -141,7 +141,7 @@ impl Worker {
 
     /// Takes what the backend has done.
     fn take(&mut self, Done { slot, what }: Done) {
-        // What came in one go with the failure that ended its stream is of no interest any more.
+        // What came in one go with the end of its stream is of no interest any more.
         let Some(id) = self.slots[slot] else { return };
         let Some(utterance) = self.streams.get_mut(&id) else { return };
         // A failure may be of no work in particular, and ends the stream with all that it has under way.

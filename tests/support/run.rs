@@ -1,6 +1,9 @@
 //! Runs the built command line and says what came of it.
 #![allow(dead_code)] // each test file uses its own part
 
+#[path = "device.rs"]
+pub mod device;
+
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -17,9 +20,19 @@ pub fn demo() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("models/demo")
 }
 
+/// The command line with these arguments; what computes does so where tests choose, if the arguments do not say where.
 pub fn command(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_qwentts"));
-    command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let (verb, rest) = match args {
+        ["say" | "bench" | "trace", _, ..] => args.split_at(1),
+        ["codec", "decode", ..] => args.split_at(2),
+        _ => (args, &[][..]),
+    };
+    command.args(verb);
+    if !rest.is_empty() && !rest.contains(&"--device") {
+        command.args(["--device", &device::device().to_string(), "--kv", &device::kv().to_string()]);
+    }
+    command.args(rest).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
 

@@ -4,14 +4,14 @@
 use crate::{DeviceArgs, Outcome, bad, files};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
-use qwentts::cpu::Reference;
+use qwentts::device::Device;
 use qwentts::engine::{AudioReader, Engine, Read, Stats, Wait, percentile};
 use qwentts::error::Result;
 use qwentts::frame::{FRAME_TIME, GROUPS, SAMPLE_RATE};
 use qwentts::request::{Layout, Output, Randomness, Request};
-use qwentts::speech::{Speech, Text};
+use qwentts::speech::{Bare, Speech, Text};
 use serde::Serialize;
-use std::sync::Arc;
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 /// Measure first sound, time per frame by part, gaps between chunks, cancels, and speech from live text
@@ -52,14 +52,23 @@ struct Figures {
     version: &'static str,
     device: String,
     model: String,
-    threads: usize,
+    /// Of the CPU.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    threads: Option<usize>,
+    /// What the engine holds of a GPU's memory, after all runs.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    memory: BTreeMap<String, u64>,
     runs: u64,
     text_tokens: usize,
     frames: usize,
+    /// From nothing to an engine that is ready.
+    open_ms: f64,
+    prompt_positions: usize,
     /// The whole text at once; medians over the runs.
     first_sound_ms: f64,
     prefill_ms: f64,
     frame_ms: FrameMs,
+    codec_packet_ms: CodecPacketMs,
     /// Wall time by time of sound.
     real_time_factor: f64,
     frames_per_s: f64,
@@ -90,6 +99,13 @@ struct FrameMs {
     predictor: f64,
     codec: f64,
     whole: f64,
+}
+
+/// The codec alone, from frames to samples that the caller has, so many frames at once and its memory full.
+#[derive(Serialize)]
+struct CodecPacketMs {
+    of_1: f64,
+    of_8: f64,
 }
 
 #[derive(Serialize)]
@@ -152,23 +168,27 @@ impl Heard {
 
 impl Bench {
     pub fn run(self) -> Result<Outcome> {
+        let started = Instant::now();
         let engine = self.device.engine()?;
+        let open_ms = started.elapsed().as_secs_f64() * 1e3;
         let model = engine.model().clone();
         let voice = crate::voice(self.voice.as_deref(), &model);
         let mut request = Request { voice, randomness: Randomness::Seed(1), ..Default::default() };
         // As speech is used: drawn, whatever the checkpoint's own setting.
         request.sampling.draws(true);
-        let reference = Arc::new(Reference::new(model.clone(), self.device.threads)?);
+        let bare = self.device.bare(model.clone())?;
 
         let scans = if self.scan_first_chunk { 12 * self.runs } else { 0 };
-        let bar = progress(1 + (4 + CANCELS_PER_RUN + LIVE_TOKENS_PER_S.len() as u64) * self.runs + scans);
+        let bar = progress(2 + (4 + CANCELS_PER_RUN + LIVE_TOKENS_PER_S.len() as u64) * self.runs + scans);
         let step = |what: &'static str| {
             bar.set_message(what);
             bar.inc(1);
         };
         step("warming up");
         hear(&engine, &self.text, &request)?;
-        bare(&reference, &self.text, &request)?;
+        let prompt_positions = speak_bare(&bare, &self.text, &request)?.1;
+        step("codec alone");
+        let codec_packet_ms = CodecPacketMs { of_1: self.codec_packet(&bare, 1)?, of_8: self.codec_packet(&bare, 8)? };
 
         let (mut runs, mut loops) = (Vec::new(), Vec::new());
         let (mut frames_runs, mut frames_loops) = (Vec::new(), Vec::new());
@@ -178,11 +198,11 @@ impl Bench {
             step("whole text");
             runs.push(hear(&engine, &self.text, &request)?);
             step("bare loop");
-            loops.push(bare(&reference, &self.text, &request)?);
+            loops.push(speak_bare(&bare, &self.text, &request)?.0);
             step("frames only");
             frames_runs.push(frames_only(&engine, &self.text, &codes)?);
             step("frames only, bare loop");
-            frames_loops.push(bare(&reference, &self.text, &codes)?);
+            frames_loops.push(speak_bare(&bare, &self.text, &codes)?.0);
         }
         let overhead = |engine_s: f64, bare_s: f64| (engine_s / bare_s - 1.0) * 100.0;
         let of = |value: &dyn Fn(&Heard) -> f64| median(runs.iter().map(value));
@@ -206,17 +226,21 @@ impl Bench {
         let live = live.collect::<Result<Vec<_>>>()?;
         let mut figures = Figures {
             version: env!("CARGO_PKG_VERSION"),
-            device: self.device.device.clone(),
+            device: engine.device().to_owned(),
             model: model.source.describe(""),
-            threads: reference.thread_count(),
+            threads: self.cpu_threads()?,
+            memory: crate::memory(&engine),
             runs: self.runs,
             text_tokens: runs[0].stats.text_tokens,
             frames,
+            open_ms,
+            prompt_positions,
             first_sound_ms: of(&|run| run.stats.first_sound_ms.unwrap_or(0.0)),
             prefill_ms: of(&|run| run.stats.prefill_ms),
             frames_per_s: 1e3 / frame_ms.whole,
             tokens_per_s: 1e3 / talker_ms,
             frame_ms,
+            codec_packet_ms,
             real_time_factor: of(&Heard::real_time_factor),
             chunk_gap_ms: spread(&gaps),
             bare_real_time_factor: bare_s / runs[0].sound_s,
@@ -240,6 +264,26 @@ impl Bench {
             false => files::print(&figures.table())?,
         }
         Ok(Outcome::Done)
+    }
+
+    fn cpu_threads(&self) -> Result<Option<usize>> {
+        let cores = || std::thread::available_parallelism().map_or(1, |n| n.get());
+        let on_cpu = self.device.place()?.0 == Device::Cpu;
+        Ok(on_cpu.then(|| self.device.threads.unwrap_or_else(cores)))
+    }
+
+    /// So many frames at once through the codec, once its memory is full; the median over the runs.
+    fn codec_packet(&self, bare: &Bare, frames: usize) -> Result<f64> {
+        let packet = vec![[0; GROUPS]; frames];
+        let mut decoder = bare.decoder()?;
+        for _ in 0..bare.model().config.codec.sliding_window.div_ceil(frames) {
+            decoder.decode(&packet)?;
+        }
+        let packets = (0..self.runs).map(|_| {
+            let started = Instant::now();
+            decoder.decode(&packet).map(|_| started.elapsed().as_secs_f64() * 1e3)
+        });
+        Ok(median(packets.collect::<Result<Vec<_>>>()?.into_iter()))
     }
 
     /// Cancels at moments spread over the whole utterance.
@@ -368,10 +412,11 @@ fn listen(started: Instant, reader: &mut AudioReader) -> Result<Heard> {
     Ok(Heard { stats: reader.stats(), wall_s, sound_s, underruns, silent_ms: silent_s * 1e3 })
 }
 
-/// Speaks with the bare loop, in the same chunks, or for frames alone without the codec; the seconds it took.
-fn bare(reference: &Arc<Reference>, text: &str, request: &Request) -> Result<f64> {
+/// Speaks with the bare loop, in the same chunks, or for frames alone without the codec; the seconds it took, and the
+/// positions of the prompt.
+fn speak_bare(bare: &Bare, text: &str, request: &Request) -> Result<(f64, usize)> {
     let started = Instant::now();
-    let mut speech = Speech::new(reference.clone(), Text::Whole(text.to_owned()), request)?;
+    let mut speech = Speech::new(bare, Text::Whole(text.to_owned()), request)?;
     let widths = &request.delivery.chunk_frames;
     let mut frames = Vec::new();
     for i in 0.. {
@@ -388,7 +433,7 @@ fn bare(reference: &Arc<Reference>, text: &str, request: &Request) -> Result<f64
         }
         frames.clear();
     }
-    Ok(started.elapsed().as_secs_f64())
+    Ok((started.elapsed().as_secs_f64(), speech.prefill_positions()))
 }
 
 /// Words with the space before them, as tokens have it.
@@ -422,13 +467,23 @@ impl Figures {
         let mut row = |name: &str, value: String| rows.push((name.to_owned(), value));
         let ms = |value: f64| format!("{value:.1} ms");
         let sound_s = self.frames as f64 * FRAME_TIME.as_secs_f64();
-        row("model, device", format!("{}, {} with {} threads", self.model, self.device, self.threads));
+        let threads = self.threads.map_or(String::new(), |threads| format!(" with {threads} threads"));
+        row("model, device", format!("{}, {}{threads}", self.model, self.device));
+        if !self.memory.is_empty() {
+            let part = |(name, bytes): (&String, &u64)| {
+                format!("{} {:.1} MB", name.trim_end_matches("_bytes").replace('_', " "), *bytes as f64 / 1e6)
+            };
+            row("GPU memory", self.memory.iter().map(part).collect::<Vec<_>>().join(", "));
+        }
+        row("open", ms(self.open_ms));
         row("said", format!("{} text tokens, {sound_s:.2} s of speech, {} runs", self.text_tokens, self.runs));
         row("first sound", ms(self.first_sound_ms));
-        row("prompt", ms(self.prefill_ms));
+        row("prompt", format!("{} for {} positions", ms(self.prefill_ms), self.prompt_positions));
         let f = &self.frame_ms;
         let parts = format!("talker {:.2}, predictor {:.2}, codec {:.2}", f.talker, f.predictor, f.codec);
         row("frame", format!("{:.2} ms ({parts})", f.whole));
+        let CodecPacketMs { of_1, of_8 } = self.codec_packet_ms;
+        row("codec alone, of 1, 8 frames", format!("{of_1:.2}, {of_8:.2} ms"));
         row("real-time factor", format!("{:.3}; bare loop {:.3}", self.real_time_factor, self.bare_real_time_factor));
         let overheads = (self.engine_overhead_percent, self.frames_only_overhead_percent);
         row("engine over bare loop", format!("{:+.1} %; frames only {:+.1} %", overheads.0, overheads.1));

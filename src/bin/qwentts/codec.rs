@@ -30,11 +30,10 @@ impl Codec {
     pub fn run(self) -> Result<Outcome> {
         let Codec::Decode(args) = self;
         let frames = files::read_codes(&args.codes)?;
-        let reference = args.device.reference()?;
-        let mut slot = reference.codec_slot();
+        let mut decoder = args.device.bare(args.device.model()?)?.decoder()?;
         let mut samples = Vec::new();
         for piece in files::cut(&frames, args.chunks.as_deref().unwrap_or(&[])) {
-            samples.extend(reference.decode(&mut slot, piece)?);
+            samples.extend(decoder.decode(piece)?);
         }
         files::write_samples(&args.output, &samples)?;
         Ok(Outcome::Done)

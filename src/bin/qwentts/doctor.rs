@@ -5,12 +5,13 @@ use crate::play::Player;
 use crate::{ModelArgs, Outcome, files};
 use clap::Args;
 use qwentts::cpu;
+use qwentts::device::Device;
 use qwentts::driver::{Driver, Gpu};
 use qwentts::error::{Error, Result};
 use qwentts::model::Model;
 use serde_json::{Value, json};
 
-/// Say what is ready for speaking: CPU, driver, GPU, kernels, model, model cache, sound
+/// Say what is ready for speaking: CPU, driver, GPU, kernels, device, model, model cache, sound
 ///
 /// A line for each: a verdict, the item, what was found, and where something is missing what can be done.
 ///
@@ -26,6 +27,9 @@ use serde_json::{Value, json};
 pub struct Doctor {
     #[command(flatten)]
     model: ModelArgs,
+    /// Where to compute; where not given, what speech would take
+    #[arg(long, value_name = "cpu|cuda:N")]
+    device: Option<String>,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -67,7 +71,8 @@ impl Item {
 impl Doctor {
     pub fn run(self) -> Result<Outcome> {
         let [driver, gpu] = driver_and_gpu();
-        let items = [cpu(), driver, gpu, kernels(), model(&self.model), cache(), sound()];
+        let device = device(self.device.as_deref());
+        let items = [cpu(), driver, gpu, kernels(), device, model(&self.model), cache(), sound()];
         let worst = items.iter().map(|i| i.verdict).fold(Verdict::Ok, |a, b| if b > a { b } else { a });
         match self.json {
             true => files::print_json(&json!({
@@ -137,17 +142,25 @@ fn driver_and_gpu() -> [Item; 2] {
     let gpus = match driver.gpus() {
         Ok(gpus) if gpus.is_empty() => no_gpu("none that this process may use"),
         Ok(gpus) => {
-            let found = gpus.iter().map(gpu_line).collect();
-            Item { found, ..Item::new("gpu", Verdict::Ok, "", json!({"gpus": gpus})) }
+            let lines = gpus.iter().enumerate().map(|(index, gpu)| gpu_line(index, gpu));
+            let (found, speak): (Vec<_>, Vec<_>) = lines.unzip();
+            let verdict = if speak.contains(&true) { Verdict::Ok } else { Note };
+            Item { found, ..Item::new("gpu", verdict, "", json!({"gpus": gpus})) }
         }
         Err(e) => no_gpu(e.to_string()),
     };
     [item, gpus]
 }
 
-fn gpu_line(gpu: &Gpu) -> String {
+/// Its line, and whether it can compute speech; where not, the line says why.
+fn gpu_line(index: usize, gpu: &Gpu) -> (String, bool) {
     let (major, minor) = gpu.compute_capability;
-    format!("{}, compute capability {major}.{minor}, {} of memory", gpu.name, size(gpu.memory_bytes))
+    let line = format!("{}, compute capability {major}.{minor}, {} of memory", gpu.name, size(gpu.memory_bytes));
+    match Device::Cuda(index).describe() {
+        Ok(_) => (line, true),
+        Err(Error::Request { what, .. }) => (format!("{line}: {what}"), false),
+        Err(e) => (format!("{line}: {e}"), false),
+    }
 }
 
 fn no_gpu(found: impl Into<String>) -> Item {
@@ -170,8 +183,18 @@ fn kernels() -> Item {
         let found = "none: no nvcc of 12.8 to 13.0 was found when this was built, so it computes on the CPU alone";
         return Item::new("kernels", Note, found, figures).advise("`make nvcc` fetches one; then build again");
     }
-    let found = format!("built for {}; no speech is computed with them yet", built_for.join(", "));
-    Item::new("kernels", Note, found, figures)
+    Item::new("kernels", Verdict::Ok, format!("built for {}", built_for.join(", ")), figures)
+}
+
+/// Where speech would be computed, or whether it can be where it is asked for.
+fn device(named: Option<&str>) -> Item {
+    match crate::device(named).and_then(|device| Ok((device, device.describe()?))) {
+        Ok((device, words)) => {
+            let figures = json!({"device": device.to_string()});
+            Item::new("device", Verdict::Ok, format!("speech is computed on {words}"), figures)
+        }
+        Err(e) => Item::new("device", Problem, e.to_string(), json!({"device": named})),
+    }
 }
 
 fn model(args: &ModelArgs) -> Item {

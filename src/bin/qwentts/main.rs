@@ -19,13 +19,16 @@ mod trace;
 mod voices;
 
 use clap::{Args, Parser, Subcommand};
+use indicatif::{ProgressBar, ProgressStyle};
 use qwentts::config::ModelKind;
-use qwentts::cpu::Reference;
+use qwentts::device::{Device, KvNumbers, Loading};
 use qwentts::engine::{Engine, EngineOptions};
 use qwentts::error::{Error, Result};
 use qwentts::model::Model;
 use qwentts::request::Voice;
 use qwentts::source::ModelSource;
+use qwentts::speech::Bare;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -72,10 +75,13 @@ struct ModelArgs {
 struct DeviceArgs {
     #[command(flatten)]
     model: ModelArgs,
-    /// Where to compute
-    #[arg(long, default_value = "cpu", value_name = "cpu")]
-    device: String,
-    /// Threads of the CPU backend; one per core where not given. Results do not depend on it
+    /// Where to compute; where not given, the first GPU that this build has kernels for, else the CPU
+    #[arg(long, value_name = "cpu|cuda:N")]
+    device: Option<String>,
+    /// How a GPU stores keys and values; f32 where not given, bf16 takes half the memory
+    #[arg(long, value_name = "f32|bf16")]
+    kv: Option<String>,
+    /// Threads of the CPU; one per core where not given. Results do not depend on it
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
 }
@@ -116,21 +122,54 @@ impl ModelArgs {
 }
 
 impl DeviceArgs {
-    /// The model, on a device that is there.
+    /// The device, which is there, and how it stores keys and values.
+    fn place(&self) -> Result<(Device, KvNumbers)> {
+        let device = device(self.device.as_deref())?;
+        device.describe()?;
+        Ok((device, self.kv.as_deref().map_or(Ok(KvNumbers::default()), str::parse)?))
+    }
+
+    /// The model, once it is known that there is a device for it.
     fn model(&self) -> Result<Arc<Model>> {
-        if self.device != "cpu" {
-            return Err(bad("--device", format!("is {:?}; this build computes on cpu", self.device)));
-        }
+        self.place()?;
         self.model.open()
     }
 
-    fn reference(&self) -> Result<Arc<Reference>> {
-        Ok(Arc::new(Reference::new(self.model()?, self.threads)?))
+    fn bare(&self, model: Arc<Model>) -> Result<Bare> {
+        let (device, kv) = self.place()?;
+        Bare::open(model, device, self.threads, kv)
     }
 
+    /// The engine, with a bar on a terminal while weights go to a GPU.
     fn engine(&self) -> Result<Engine> {
-        Engine::with_model(self.model()?, &EngineOptions { threads: self.threads, ..Default::default() })
+        let (device, kv) = self.place()?;
+        let options = EngineOptions { device: Some(device), kv, threads: self.threads, ..Default::default() };
+        let bar = ProgressBar::no_length();
+        if let Ok(style) = ProgressStyle::with_template("loading {wide_bar} {binary_bytes} of {binary_total_bytes}") {
+            bar.set_style(style);
+        }
+        let engine = Engine::load(self.model.open()?, &options, &mut |Loading { done_bytes, total_bytes }| {
+            bar.set_length(total_bytes as u64);
+            bar.set_position(done_bytes as u64);
+        });
+        bar.finish_and_clear();
+        engine
     }
+}
+
+/// The device that is named, else the best.
+fn device(named: Option<&str>) -> Result<Device> {
+    named.map_or_else(|| Ok(Device::best()), str::parse)
+}
+
+/// What the engine holds of its GPU's memory, by part; nothing on the CPU.
+#[cfg_attr(not(feature = "cuda"), expect(unused_variables, reason = "no GPU"))]
+fn memory(engine: &Engine) -> BTreeMap<String, u64> {
+    #[cfg(feature = "cuda")]
+    if let Some(Ok(parts)) = engine.memory().map(|memory| serde_json::from_value(serde_json::json!(memory))) {
+        return parts;
+    }
+    BTreeMap::new()
 }
 
 /// The voice that is named, else the first preset of a model that speaks in presets.

@@ -10,6 +10,7 @@ use qwentts::error::{Error, Result};
 use qwentts::frame::{End, SAMPLE_RATE};
 use qwentts::model::Model;
 use qwentts::request::{Layout, Randomness, Request, SamplingOptions};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Instant;
@@ -139,6 +140,8 @@ impl Say {
         let gaps = player.as_ref().map(Player::gaps);
         player.map_or(Ok(()), Player::finish)?;
         let figures = Figures {
+            device: engine.device().to_owned(),
+            memory: crate::memory(&engine),
             output: output.map(|output| output.display().to_string()),
             player_gaps: gaps,
             frames: stats.frames,
@@ -204,6 +207,9 @@ impl Say {
 
 #[derive(serde::Serialize)]
 struct Figures {
+    device: String,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    memory: BTreeMap<String, u64>,
     output: Option<String>,
     /// How often the player ran dry.
     player_gaps: Option<usize>,
@@ -224,11 +230,11 @@ struct Figures {
 
 impl Figures {
     fn show(&self, live: bool) {
-        let Figures { output, sound_s, seed, open_ms, first_sound_ms, total_ms, .. } = self;
+        let Figures { device, output, sound_s, seed, open_ms, first_sound_ms, total_ms, .. } = self;
         let khz = f64::from(self.sample_rate_hz) / 1e3;
         let output = output.as_deref().unwrap_or("played");
         files::note(&format!("{output}: {sound_s:.2} s of speech ({khz} kHz), seed {seed}"));
-        let mut line = format!("model open {open_ms:.0} ms, first sound {first_sound_ms:.0} ms");
+        let mut line = format!("{device}: model open {open_ms:.0} ms, first sound {first_sound_ms:.0} ms");
         if !live {
             // Live, the whole time is that of the text.
             let factor = self.real_time_factor;

@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 /// Run one request and print everything it chose, as JSON
 ///
 /// stdout carries one JSON object: the ids of the templated strings, the prompt's sums, the frames that were
-/// chosen with the margin of each choice, how the utterance ended, the number of samples, the device.
+/// chosen with the margin of each choice, how the utterance ended, the number of samples, and where it was computed
+/// ("cpu", or "cuda:0" with the GPU's name).
 ///
 /// The request is JSON with these fields: text, or pieces (the same text arriving live, streaming layout only), or
 /// text_ids (body ids without the template); language; layout ("streaming" or "whole"); speaker; instruct;
@@ -46,8 +47,8 @@ impl TraceArgs {
     pub fn run(self) -> Result<Outcome> {
         let request = TraceRequest::parse(&files::read(&self.request)?)?;
         let onto = self.compare.as_deref().map(read_trace).transpose()?;
-        let reference = self.device.reference()?;
-        let mut run = run(&reference, &request, onto.as_ref())?;
+        let bare = self.device.bare(self.device.model()?)?;
+        let mut run = run(&bare, &request, onto.as_ref())?;
         if self.wav.is_some() || self.dump.is_some() {
             let mut samples = Vec::new();
             for piece in files::cut(&run.fed, self.chunks.as_deref().unwrap_or(&[])) {
@@ -57,7 +58,7 @@ impl TraceArgs {
                 files::write_samples(path, &samples)?;
             }
             if let Some(folder) = &self.dump {
-                dump(folder, &run, &samples, &reference.model.config)?;
+                dump(folder, &run, &samples, &bare.model().config)?;
             }
         }
         files::print_json(&run.trace)?;
