@@ -5,6 +5,8 @@
 //! QWENTTS_GPU_MODELS names the folders of the full-size Base models, `:` between them.
 #![cfg(feature = "cuda")]
 
+#[path = "gpu/engine.rs"]
+mod engine;
 #[path = "support/random.rs"]
 mod random;
 mod support;

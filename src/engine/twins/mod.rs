@@ -11,6 +11,8 @@ mod args;
 mod attention;
 mod choices;
 mod matrices;
+#[cfg(not(qwentts_loom))]
+mod trouble;
 
 use crate::cuda::kernels::Kernels;
 use crate::cuda::upload::{Matrix, Uploader};
