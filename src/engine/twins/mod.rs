@@ -9,6 +9,8 @@ mod attention;
 mod choices;
 mod codec;
 mod matrices;
+#[cfg(not(qwentts_loom))]
+mod trouble;
 
 use crate::cuda::kernels::Kernels;
 use crate::cuda::upload::{Matrix, Uploader};
