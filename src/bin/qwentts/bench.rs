@@ -483,7 +483,7 @@ impl Figures {
         let parts = format!("talker {:.2}, predictor {:.2}, codec {:.2}", f.talker, f.predictor, f.codec);
         row("frame", format!("{:.2} ms ({parts})", f.whole));
         let CodecPacketMs { of_1, of_8 } = self.codec_packet_ms;
-        row("codec alone, of 1, 8 frames", format!("{of_1:.2}, {of_8:.2} ms"));
+        row("codec alone, 1, 8 frames", format!("{of_1:.2}, {of_8:.2} ms"));
         row("real-time factor", format!("{:.3}; bare loop {:.3}", self.real_time_factor, self.bare_real_time_factor));
         let overheads = (self.engine_overhead_percent, self.frames_only_overhead_percent);
         row("engine over bare loop", format!("{:+.1} %; frames only {:+.1} %", overheads.0, overheads.1));
