@@ -8,7 +8,7 @@ LIBCLANG = target/python/libclang
 # build.rs looks here too, where CUDA_HOME and PATH have no nvcc.
 NVCC = target/cuda
 
-.PHONY: help demo test nvcc kernels gpu bindings loom soak fuzz golden golden-full listen
+.PHONY: help demo test nvcc kernels gpu gpu-pack bindings loom soak fuzz golden golden-full listen
 .DELETE_ON_ERROR:
 
 help: ## this list
@@ -32,8 +32,13 @@ kernels: $(NVCC)/ready ## compile every kernel for every promised architecture, 
 	cargo check --release --locked --no-default-features --features cuda --target-dir target/kernels
 	cat target/kernels/release/build/qwentts-*/output | grep fatbin
 
-gpu: ## what needs an NVIDIA GPU: the driver's floor, each kernel against its twin, the speed of linear
+gpu: ## what needs an NVIDIA GPU: the driver's floor, each kernel against its twin, speech against the CPU's, the goldens
 	cargo test --release --locked --lib -- --ignored --nocapture --test-threads 1 driver:: engine::twins::
+	cargo test --release --locked --test gpu -- --ignored --nocapture --test-threads 1 --skip full_size
+	QWENTTS_TEST_DEVICE=cuda:0 cargo test --release --locked --test golden --test streaming --test live --test engine
+
+gpu-pack: ## the same as binaries in target/gpu, for a machine with a GPU and no cargo: tools/gpu.py run there
+	$(PYTHON) tools/gpu.py pack
 
 bindings: $(NVCC)/ready $(LIBCLANG)/ready ## compare the committed bindings with cuda.h and cuda/args.h; UPDATE=1 writes them
 	LIBCLANG_PATH=$$(dirname $$(find $(CURDIR)/$(LIBCLANG) -name 'libclang.so')) CUDA_INCLUDE=$(CURDIR)/$(NVCC)/nvidia/cu13/include \
