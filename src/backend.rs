@@ -1,6 +1,7 @@
 //! The seams to what computes: the engine's, where work goes in and what was done comes out, slot by slot; and the bare
 //! loop's, a step at a time. Knows prompts, sampling and frames; no tensor, no thread, no device.
 
+use crate::device::Memory;
 use crate::error::{Error, Result};
 use crate::frame::{End, Frame, GROUPS};
 use crate::model::Model;
@@ -64,8 +65,7 @@ pub trait Stepwise: Send + Sync {
     /// Where it runs, in words.
     fn device(&self) -> String;
     /// What it holds of a device's memory.
-    #[cfg(feature = "cuda")]
-    fn memory(&self) -> Option<crate::cuda::Memory> {
+    fn memory(&self) -> Option<Memory> {
         None
     }
     fn utterance(&self, sampling: Sampling, randomness: Randomness) -> Result<Box<dyn Utterance>>;

@@ -3,6 +3,7 @@
 #[cfg(feature = "cuda")]
 use crate::driver::{Driver, Gpu};
 use crate::error::{Error, Result};
+use serde::Serialize;
 use std::fmt;
 use std::str::FromStr;
 
@@ -31,6 +32,22 @@ pub struct Loading {
     /// Of its weights, so far.
     pub done_bytes: usize,
     /// Of its weights.
+    pub total_bytes: usize,
+}
+
+/// What a model holds of a device's memory, by part; without the driver's own.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[non_exhaustive]
+pub struct Memory {
+    /// Weights of talker and predictor.
+    pub frames_weights_bytes: usize,
+    /// Weights of the codec.
+    pub codec_weights_bytes: usize,
+    /// Pages of keys and values, in use or kept for the next.
+    pub kv_bytes: usize,
+    /// All else: scratch, and each slot's small memory and codec state.
+    pub working_bytes: usize,
+    /// Together.
     pub total_bytes: usize,
 }
 

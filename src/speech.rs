@@ -3,7 +3,7 @@
 
 use crate::backend::{self, Recording, Step, Stepwise, Utterance};
 use crate::cpu::Reference;
-use crate::device::{Device, KvNumbers};
+use crate::device::{Device, KvNumbers, Memory};
 use crate::error::{Error, Result};
 use crate::frame::{End, Frame, GROUPS};
 use crate::model::Model;
@@ -60,8 +60,7 @@ impl Bare {
     }
 
     /// What it holds of its GPU's memory now; `None` on the CPU.
-    #[cfg(feature = "cuda")]
-    pub fn memory(&self) -> Option<crate::cuda::Memory> {
+    pub fn memory(&self) -> Option<Memory> {
         self.0.memory()
     }
 

@@ -3,11 +3,11 @@
 
 use super::codec::Decoded;
 use super::frames::{Report, STEPS_AHEAD, Ticket};
-use super::{Loaded, Memory, Options, load};
+use super::{Loaded, Options, load};
 use crate::backend::{Backend, Did, Done, SlotId, Took, Waker, Work};
-use crate::device::Loading;
+use crate::device::{Loading, Memory};
 use crate::driver::Event;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::frame::End;
 use crate::model::Model;
 use std::collections::VecDeque;
@@ -22,20 +22,30 @@ pub(crate) struct Lanes {
     model: Arc<Model>,
     loaded: Loaded,
     slots: Vec<Slot>,
-    /// With the turn that they are for, if it still wants them.
-    stepping: VecDeque<(Option<u64>, Ticket)>,
-    decoding: VecDeque<(u64, SlotId, Decoded)>,
+    /// In order; a failure to begin a piece stands behind what was begun before it.
+    stepping: VecDeque<UnderWay<Ticket>>,
+    decoding: VecDeque<UnderWay<Decoded>>,
     /// Answers that need no device.
     answered: Vec<(u64, Done)>,
     wake: Arc<Wake>,
     memory: Arc<Mutex<Memory>>,
 }
 
-/// Which utterance a slot is at, counted by its releases, and whether that has ended.
+/// Which utterance a slot is at, counted by its releases, and whether that has ended or failed.
 #[derive(Clone, Copy, Default)]
 struct Slot {
     turn: u64,
     end: Option<End>,
+    failed: bool,
+}
+
+/// A piece of work of a slot's utterance.
+struct UnderWay<W> {
+    slot: SlotId,
+    turn: u64,
+    /// Nobody waits for it.
+    behind_the_end: bool,
+    work: Result<W>,
 }
 
 #[derive(Default)]
@@ -80,32 +90,46 @@ impl Lanes {
         self.memory.clone()
     }
 
-    fn begin(&mut self, slot: SlotId, work: Work) -> Result<()> {
+    fn begin(&mut self, slot: SlotId, work: Work) {
+        let Slot { turn, end, failed } = self.slots[slot];
+        if failed {
+            return; // its failure is the answer to all that was asked of it since
+        }
+        let behind_the_end = false;
+        match work {
+            Work::Step { .. } if end.is_some() => self.answer_end(slot),
+            Work::Decode { frames } => {
+                let work = self.loaded.codec.decode(slot, &frames);
+                self.slots[slot].failed = work.is_err();
+                self.decoding.push_back(UnderWay { slot, turn, behind_the_end, work });
+            }
+            step => {
+                let work = self.step(slot, step);
+                self.slots[slot].failed = work.is_err();
+                self.stepping.push_back(UnderWay { slot, turn, behind_the_end, work });
+            }
+        }
+    }
+
+    /// Begins a prompt's or a frame's choices.
+    fn step(&mut self, slot: SlotId, work: Work) -> Result<Ticket> {
         let Loaded { frames, codec, .. } = &mut self.loaded;
-        let turn = self.slots[slot].turn;
+        let start = frames.mark()?;
         match work {
             Work::Prefill { positions, reference, sampling, randomness } => {
                 codec.reset(slot)?;
                 codec.hear(slot, &reference)?;
                 frames.begin(slot, sampling, &randomness)?;
-                let start = frames.mark()?;
                 frames.prefill(slot, &positions, None)?;
-                self.stepping.push_back((Some(turn), frames.step(slot, start, None, None, None, true)?));
+                frames.step(slot, start, None, None, None, true)
             }
-            Work::Step { .. } if self.slots[slot].end.is_some() => self.answer_end(slot),
-            Work::Step { text, may_end } => {
-                let start = frames.mark()?;
-                self.stepping.push_back((Some(turn), frames.step(slot, start, Some(text), None, None, may_end)?));
-            }
-            Work::Decode { frames } => {
-                self.decoding.push_back((turn, slot, codec.decode(slot, &frames)?));
-            }
+            Work::Step { text, may_end } => frames.step(slot, start, Some(text), None, None, may_end),
+            Work::Decode { .. } => Err(Error::compute("step", "decoding is no step")),
         }
-        Ok(())
     }
 
     fn answer_end(&mut self, slot: SlotId) {
-        if let Slot { turn, end: Some(end) } = self.slots[slot] {
+        if let Slot { turn, end: Some(end), .. } = self.slots[slot] {
             self.answered.push((turn, Done { slot, what: Did::Ended(end) }));
         }
     }
@@ -129,37 +153,41 @@ impl Lanes {
 
     /// Takes what is done off both queues.
     fn collect(&mut self, done: &mut Vec<Done>) -> Result<()> {
-        while let Some((_, ticket)) = self.stepping.front()
-            && ticket.end.is_done()?
-            && let Some((wanted, ticket)) = self.stepping.pop_front()
+        while let Some(first) = self.stepping.front()
+            && first.work.as_ref().map_or(Ok(true), |ticket| ticket.end.is_done())?
+            && let Some(UnderWay { slot, turn, behind_the_end, work }) = self.stepping.pop_front()
         {
-            let slot = ticket.slot;
-            if wanted == Some(self.slots[slot].turn) {
-                let what = self.taken(&ticket).unwrap_or_else(Did::Failed);
-                if let Did::Ended(end) = what {
-                    self.slots[slot].end = Some(end);
-                    // Steps behind the end are nothing, and nobody waits for them.
-                    let behind =
-                        self.stepping.iter_mut().filter(|(turn, ticket)| (*turn, ticket.slot) == (wanted, slot));
-                    let behind = behind.map(|(turn, _)| *turn = None).count();
-                    (0..behind).for_each(|_| self.answer_end(slot));
+            let wanted = turn == self.slots[slot].turn && !behind_the_end;
+            let what = match work {
+                Ok(ticket) => {
+                    let what = wanted.then(|| self.taken(&ticket).unwrap_or_else(Did::Failed));
+                    self.loaded.frames.take_back(ticket);
+                    what
                 }
-                done.push(Done { slot, what });
+                Err(error) => wanted.then_some(Did::Failed(error)),
+            };
+            if let Some(Did::Ended(end)) = what {
+                self.slots[slot].end = Some(end);
+                let behind = self.stepping.iter_mut().filter(|w| (w.slot, w.turn) == (slot, turn));
+                let behind = behind.map(|w| w.behind_the_end = true).count();
+                (0..behind).for_each(|_| self.answer_end(slot));
             }
-            self.loaded.frames.take_back(ticket);
+            done.extend(what.map(|what| Done { slot, what }));
         }
-        while let Some((_, _, decoded)) = self.decoding.front()
-            && decoded.end.is_done()?
-            && let Some((turn, slot, decoded)) = self.decoding.pop_front()
+        while let Some(first) = self.decoding.front()
+            && first.work.as_ref().map_or(Ok(true), |decoded| decoded.end.is_done())?
+            && let Some(UnderWay { slot, turn, work, .. }) = self.decoding.pop_front()
         {
-            let took = Duration::from_secs_f32(decoded.end.ms_since(&decoded.start)? / 1e3);
-            let samples = self.loaded.codec.take(decoded);
+            let what = work.and_then(|decoded| {
+                let took = Duration::from_secs_f32(decoded.end.ms_since(&decoded.start)? / 1e3);
+                let samples = self.loaded.codec.take(decoded);
+                match samples.iter().all(|s| s.is_finite()) {
+                    true => Ok(Did::Samples { samples, took }),
+                    false => Err(self.model.blame("codec decode", "samples are not finite")),
+                }
+            });
             if turn == self.slots[slot].turn {
-                let what = match samples.iter().all(|s| s.is_finite()) {
-                    true => Did::Samples { samples, took },
-                    false => Did::Failed(self.model.blame("codec decode", "samples are not finite")),
-                };
-                done.push(Done { slot, what });
+                done.push(Done { slot, what: what.unwrap_or_else(Did::Failed) });
             }
         }
         Ok(())
@@ -172,10 +200,7 @@ impl Backend for Lanes {
     }
 
     fn submit(&mut self, slot: SlotId, work: Work) -> Result<()> {
-        if let Err(error) = self.begin(slot, work) {
-            let turn = self.slots[slot].turn;
-            self.answered.push((turn, Done { slot, what: Did::Failed(error) }));
-        }
+        self.begin(slot, work);
         *self.memory.lock().unwrap_or_else(PoisonError::into_inner) = self.loaded.memory();
         Ok(())
     }
@@ -204,7 +229,7 @@ impl Backend for Lanes {
 
     fn release(&mut self, slot: SlotId) -> Result<()> {
         self.loaded.frames.release(slot);
-        self.slots[slot] = Slot { turn: self.slots[slot].turn + 1, end: None };
+        self.slots[slot] = Slot { turn: self.slots[slot].turn + 1, ..Slot::default() };
         Ok(())
     }
 }

@@ -1,6 +1,6 @@
 //! The model on an NVIDIA GPU: the same speech as [`crate::cpu`]'s, which every kernel is checked against. Read `frames` and
 //! `codec` first (what lies on the device and in which order it is launched), then `talker`, `predictor` and `stack`; `kernels`
-//! has every launch, `upload` every repacking of a weight, `lanes` and `stepwise` are the two seams of [`crate::backend`].
+//! has every launch, `upload` every repacking of a weight, `lanes` and `stepwise` are the two seams of `crate::backend`.
 //!
 //! It knows of the reference its rope table and its choice, for margins; nothing else.
 
@@ -15,14 +15,13 @@ pub(crate) mod stepwise;
 mod talker;
 pub(crate) mod upload;
 
-use crate::device::{KvNumbers, Loading};
+use crate::device::{KvNumbers, Loading, Memory};
 use crate::driver::{Context, Gpu, Stream};
 use crate::error::Result;
 use crate::model::Model;
 use codec::Codec;
 use frames::{Frames, FramesOptions};
 use kernels::Kernels;
-use serde::Serialize;
 use std::sync::Arc;
 
 include!(concat!(env!("OUT_DIR"), "/images.rs"));
@@ -42,22 +41,6 @@ pub fn runs_on(gpu: &Gpu) -> bool {
         let newer = 10 * major + minor >= number;
         newer && (kind == "compute" || number / 10 == major)
     })
-}
-
-/// What a model holds of a device's memory, by part; without the driver's own.
-#[derive(Clone, Copy, Debug, Serialize)]
-#[non_exhaustive]
-pub struct Memory {
-    /// Weights of talker and predictor.
-    pub frames_weights_bytes: usize,
-    /// Weights of the codec.
-    pub codec_weights_bytes: usize,
-    /// Pages of keys and values, in use or kept for the next.
-    pub kv_bytes: usize,
-    /// All else: scratch, and each slot's small memory and codec state.
-    pub working_bytes: usize,
-    /// Together.
-    pub total_bytes: usize,
 }
 
 /// A model on a GPU.

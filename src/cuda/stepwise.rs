@@ -2,10 +2,10 @@
 //! those of the engine.
 
 use super::frames::Report;
-use super::{Loaded, Memory, Options, load};
+use super::{Loaded, Options, load};
 use crate::backend::{self, Recording, Step, Stepwise};
 use crate::cpu::sample::{Source, TalkerRules, argmax, draw};
-use crate::device::{Device, KvNumbers};
+use crate::device::{Device, KvNumbers, Memory};
 use crate::error::{Error, Result};
 use crate::frame::{End, Frame, GROUPS, check_codes};
 use crate::model::Model;

@@ -28,7 +28,7 @@ use crate::backend::Backend;
 use crate::cpu;
 #[cfg(feature = "cuda")]
 use crate::cuda;
-use crate::device::{Device, KvNumbers, Loading};
+use crate::device::{Device, KvNumbers, Loading, Memory};
 use crate::error::{Error, Result};
 use crate::frame::{SAMPLE_RATE, SAMPLES_PER_FRAME};
 use crate::model::Model;
@@ -91,8 +91,7 @@ pub struct Engine {
 pub(crate) struct Core {
     model: Arc<Model>,
     device: String,
-    #[cfg(feature = "cuda")]
-    memory: Option<Arc<Mutex<cuda::Memory>>>,
+    memory: Option<Arc<Mutex<Memory>>>,
     inbox: Arc<Inbox<New>>,
     worker: Mutex<Option<JoinHandle<()>>>,
 }
@@ -101,8 +100,7 @@ pub(crate) struct Core {
 struct Opened {
     backend: Box<dyn Backend>,
     device: String,
-    #[cfg(feature = "cuda")]
-    memory: Option<Arc<Mutex<cuda::Memory>>>,
+    memory: Option<Arc<Mutex<Memory>>>,
 }
 
 impl Opened {
@@ -123,12 +121,7 @@ impl Opened {
 
     /// One that uses no GPU.
     fn of(backend: impl Backend + 'static, device: String) -> Opened {
-        Opened {
-            backend: Box::new(backend),
-            device,
-            #[cfg(feature = "cuda")]
-            memory: None,
-        }
+        Opened { backend: Box::new(backend), device, memory: None }
     }
 }
 
@@ -153,21 +146,14 @@ impl Engine {
     }
 
     fn with_backend(model: Arc<Model>, opened: Opened, options: &EngineOptions) -> Result<Engine> {
-        let Opened { backend, device, .. } = opened;
+        let Opened { backend, device, memory } = opened;
         let inbox = Arc::new(Inbox::new(options.slots.saturating_add(options.queue), backend.waker()));
         let mut worker = Worker::new(backend, inbox.clone(), model.config.max_positions, options.slots);
         let thread = std::thread::Builder::new()
             .name("qwentts-worker".to_owned())
             .spawn(move || worker.run())
             .map_err(|e| Error::compute("threads", e.to_string()))?;
-        let core = Core {
-            model,
-            device,
-            #[cfg(feature = "cuda")]
-            memory: opened.memory,
-            inbox,
-            worker: Mutex::new(Some(thread)),
-        };
+        let core = Core { model, device, memory, inbox, worker: Mutex::new(Some(thread)) };
         Ok(Engine { core: Arc::new(core) })
     }
 
@@ -182,8 +168,7 @@ impl Engine {
     }
 
     /// What it holds of its GPU's memory now; `None` on the CPU.
-    #[cfg(feature = "cuda")]
-    pub fn memory(&self) -> Option<cuda::Memory> {
+    pub fn memory(&self) -> Option<Memory> {
         self.core.memory.as_ref().map(|memory| *memory.lock().unwrap_or_else(PoisonError::into_inner))
     }
 

@@ -178,7 +178,7 @@ fn long_use_neither_slows_nor_leaks() {
     let grown = resident_bytes().saturating_sub(resident);
     println!("memory: {memory:?}, then {:?}; {grown} bytes more of the process in memory", engine.memory());
     assert!(slower.is_empty(), "slower by over 2 %: {slower:?}");
-    let total = |memory: Option<qwentts::cuda::Memory>| memory.map(|memory| memory.total_bytes);
+    let total = |memory: Option<qwentts::device::Memory>| memory.map(|memory| memory.total_bytes);
     assert_eq!(total(engine.memory()), total(memory), "memory of the device");
     assert!(grown < 16 << 20, "the process has {grown} bytes more in memory");
 }

@@ -4,14 +4,13 @@
 use crate::{DeviceArgs, Outcome, bad, files};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
-use qwentts::device::Device;
+use qwentts::device::{Device, Memory};
 use qwentts::engine::{AudioReader, Engine, Read, Stats, Wait, percentile};
 use qwentts::error::Result;
 use qwentts::frame::{FRAME_TIME, GROUPS, SAMPLE_RATE};
 use qwentts::request::{Layout, Output, Randomness, Request};
 use qwentts::speech::{Bare, Speech, Text};
 use serde::Serialize;
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 /// Measure first sound, time per frame by part, gaps between chunks, cancels, and speech from live text
@@ -56,8 +55,8 @@ struct Figures {
     #[serde(skip_serializing_if = "Option::is_none")]
     threads: Option<usize>,
     /// What the engine holds of a GPU's memory, after all runs.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    memory: BTreeMap<String, u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    memory: Option<Memory>,
     runs: u64,
     text_tokens: usize,
     frames: usize,
@@ -229,7 +228,7 @@ impl Bench {
             device: engine.device().to_owned(),
             model: model.source.describe(""),
             threads: self.cpu_threads()?,
-            memory: crate::memory(&engine),
+            memory: engine.memory(),
             runs: self.runs,
             text_tokens: runs[0].stats.text_tokens,
             frames,
@@ -469,11 +468,15 @@ impl Figures {
         let sound_s = self.frames as f64 * FRAME_TIME.as_secs_f64();
         let threads = self.threads.map_or(String::new(), |threads| format!(" with {threads} threads"));
         row("model, device", format!("{}, {}{threads}", self.model, self.device));
-        if !self.memory.is_empty() {
-            let part = |(name, bytes): (&String, &u64)| {
-                format!("{} {:.1} MB", name.trim_end_matches("_bytes").replace('_', " "), *bytes as f64 / 1e6)
-            };
-            row("GPU memory", self.memory.iter().map(part).collect::<Vec<_>>().join(", "));
+        if let Some(memory) = self.memory {
+            let mb = |bytes: usize| bytes as f64 / 1e6;
+            let [frames, codec] = [memory.frames_weights_bytes, memory.codec_weights_bytes].map(mb);
+            let [kv, working, total] = [memory.kv_bytes, memory.working_bytes, memory.total_bytes].map(mb);
+            let weights = format!("weights {frames:.0} + codec {codec:.0} MB");
+            row(
+                "GPU memory",
+                format!("{weights}, keys and values {kv:.0} MB, working {working:.0} MB, {total:.0} in all"),
+            );
         }
         row("open", ms(self.open_ms));
         row("said", format!("{} text tokens, {sound_s:.2} s of speech, {} runs", self.text_tokens, self.runs));

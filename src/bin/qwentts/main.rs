@@ -28,7 +28,6 @@ use qwentts::model::Model;
 use qwentts::request::Voice;
 use qwentts::source::ModelSource;
 use qwentts::speech::Bare;
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -160,16 +159,6 @@ impl DeviceArgs {
 /// The device that is named, else the best.
 fn device(named: Option<&str>) -> Result<Device> {
     named.map_or_else(|| Ok(Device::best()), str::parse)
-}
-
-/// What the engine holds of its GPU's memory, by part; nothing on the CPU.
-#[cfg_attr(not(feature = "cuda"), expect(unused_variables, reason = "no GPU"))]
-fn memory(engine: &Engine) -> BTreeMap<String, u64> {
-    #[cfg(feature = "cuda")]
-    if let Some(Ok(parts)) = engine.memory().map(|memory| serde_json::from_value(serde_json::json!(memory))) {
-        return parts;
-    }
-    BTreeMap::new()
 }
 
 /// The voice that is named, else the first preset of a model that speaks in presets.

@@ -5,12 +5,12 @@ use crate::play::Player;
 use crate::{DeviceArgs, Outcome, bad};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
+use qwentts::device::Memory;
 use qwentts::engine::{TextWriter, percentile};
 use qwentts::error::{Error, Result};
 use qwentts::frame::{End, SAMPLE_RATE};
 use qwentts::model::Model;
 use qwentts::request::{Layout, Randomness, Request, SamplingOptions};
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Instant;
@@ -141,7 +141,7 @@ impl Say {
         player.map_or(Ok(()), Player::finish)?;
         let figures = Figures {
             device: engine.device().to_owned(),
-            memory: crate::memory(&engine),
+            memory: engine.memory(),
             output: output.map(|output| output.display().to_string()),
             player_gaps: gaps,
             frames: stats.frames,
@@ -208,8 +208,8 @@ impl Say {
 #[derive(serde::Serialize)]
 struct Figures {
     device: String,
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    memory: BTreeMap<String, u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    memory: Option<Memory>,
     output: Option<String>,
     /// How often the player ran dry.
     player_gaps: Option<usize>,
