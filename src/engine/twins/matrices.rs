@@ -1,6 +1,6 @@
 //! Norms, sums, embeddings, and what multiplies by a matrix.
 
-use super::{DTYPES, Gpu, assert_near, assert_same, largest};
+use super::{DTYPES, Gpu, assert_near, assert_near_of, assert_same, largest};
 use crate::cpu::ops;
 use crate::cpu::simd::tests::{Numbers, threads};
 use crate::cuda::args::NO_CODE;
