@@ -19,8 +19,8 @@ pub(super) fn past_positions(config: &CodecConfig) -> usize {
     config.sliding_window - 1
 }
 
-/// What one stream's codec remembers: tails are [channels][columns], the oldest column first; keys and values are
-/// [positions][kv_heads * head_dim], the newest position last.
+/// What one stream's codec remembers: tails are `[channels][columns]`, the oldest column first; keys and values are
+/// `[positions][kv_heads * head_dim]`, the newest position last.
 #[derive(Clone)]
 pub struct CodecSlot {
     block: Vec<f32>,
