@@ -87,7 +87,7 @@ impl<'a> Uploader<'a> {
         let rows = tensors.iter().map(|tensor| tensor.shape[0]).sum();
         let numbers = self.made(rows * width * dtype.bytes(), || match tensors {
             [one] => bytes_as(one, dtype),
-            all => all.iter().flat_map(|tensor| bytes_as(tensor, dtype).into_owned()).collect(),
+            all => all.iter().map(|tensor| bytes_as(tensor, dtype)).collect::<Vec<_>>().concat().into(),
         })?;
         Ok(Matrix { numbers, dtype, rows, width })
     }
@@ -102,12 +102,20 @@ impl<'a> Uploader<'a> {
         let (dtype, width) = (common(&[first, second]), width(first));
         let rows = 2 * first.shape[0];
         let numbers = self.made(rows * width * dtype.bytes(), || {
-            let (first, second, row) = (bytes_as(first, dtype), bytes_as(second, dtype), width * dtype.bytes());
-            let pairs = first.chunks_exact(row).zip(second.chunks_exact(row));
-            pairs.flat_map(|(first, second)| [first, second]).flatten().copied().collect()
+            in_turns(&bytes_as(first, dtype), &bytes_as(second, dtype), width * dtype.bytes()).into()
         })?;
         Ok(Matrix { numbers, dtype, rows, width })
     }
+}
+
+/// Rows of two matrices, one of each in turns.
+fn in_turns(first: &[u8], second: &[u8], row_bytes: usize) -> Vec<u8> {
+    let mut rows = Vec::with_capacity(first.len() + second.len());
+    for (first, second) in first.chunks_exact(row_bytes).zip(second.chunks_exact(row_bytes)) {
+        rows.extend_from_slice(first);
+        rows.extend_from_slice(second);
+    }
+    rows
 }
 
 /// The storage that all have, else f32.
@@ -190,42 +198,26 @@ pub(crate) struct Conv {
 impl Conv {
     pub fn upload(uploader: &mut Uploader, conv: &weights::Conv) -> Result<Conv> {
         let [outputs, inputs, taps] = three(&conv.weight);
-        Conv::place(uploader, conv, [outputs, taps, inputs], 1, |from, [output, tap, input]| {
-            from[(output * inputs + input) * taps + tap]
-        })
+        Conv::place(uploader, conv, [outputs, taps, inputs], 1, || by_tap(&conv.weight.to_f32(), inputs, taps))
     }
 
     /// Row j of a column's `rate` is the product of tap j with the newest input and, where there are twice as many taps, of tap
     /// j + rate with the one before: an output of its own with one tap or two, the oldest first.
     pub fn upload_transposed(uploader: &mut Uploader, conv: &weights::Conv, rate: usize) -> Result<Conv> {
         let [inputs, channels, all] = three(&conv.weight);
-        let taps = all / rate;
-        Conv::place(uploader, conv, [channels * rate, taps, inputs], rate, |from, [output, tap, input]| {
-            let (j, channel) = (output / channels, output % channels);
-            from[(input * channels + channel) * all + (taps - 1 - tap) * rate + j]
-        })
+        let sizes = [channels * rate, all / rate, inputs];
+        Conv::place(uploader, conv, sizes, rate, || by_row_and_tap(&conv.weight.to_f32(), [channels, all], rate))
     }
 
-    /// `number`: what stands where, of the stored.
     fn place(
         uploader: &mut Uploader,
         conv: &weights::Conv,
         [outputs, taps, inputs]: [usize; 3],
         rate: usize,
-        number: impl Fn(&[f32], [usize; 3]) -> f32,
+        numbers: impl FnOnce() -> Vec<f32>,
     ) -> Result<Conv> {
-        let (rows, width) = (outputs, taps * inputs);
-        let (weight, floats) = Matrix::of_floats(uploader, rows, width);
-        uploader.fill(&floats, || {
-            let from = conv.weight.to_f32();
-            let mut numbers = Vec::with_capacity(rows * width);
-            for output in 0..outputs {
-                for tap in 0..taps {
-                    numbers.extend((0..inputs).map(|input| number(&from, [output, tap, input])));
-                }
-            }
-            numbers.into()
-        })?;
+        let (weight, floats) = Matrix::of_floats(uploader, outputs, taps * inputs);
+        uploader.fill(&floats, || numbers().into())?;
         let bias = uploader.repeated(&conv.bias, rate)?;
         Ok(Conv { weight, bias, inputs, taps, rate })
     }
@@ -248,6 +240,68 @@ impl Snake {
     }
 }
 
+/// [outputs][inputs][taps] as [outputs][taps][inputs].
+fn by_tap(from: &[f32], inputs: usize, taps: usize) -> Vec<f32> {
+    let mut to = Vec::with_capacity(from.len());
+    for output in from.chunks_exact(inputs * taps) {
+        for tap in 0..taps {
+            to.extend(output.iter().skip(tap).step_by(taps));
+        }
+    }
+    to
+}
+
+/// [inputs][channels][taps of each] as [rate][channels][taps of each / rate][inputs], the oldest tap first.
+fn by_row_and_tap(from: &[f32], [channels, all]: [usize; 2], rate: usize) -> Vec<f32> {
+    let mut to = Vec::with_capacity(from.len());
+    for (row, channel) in (0..rate).flat_map(|row| (0..channels).map(move |channel| (row, channel))) {
+        for tap in (0..all / rate).rev() {
+            to.extend(from.iter().skip(channel * all + tap * rate + row).step_by(channels * all));
+        }
+    }
+    to
+}
+
 fn three(tensor: &Tensor) -> [usize; 3] {
     [tensor.shape[0], tensor.shape[1], tensor.shape[2]]
+}
+
+#[cfg(test)]
+mod tests {
+    //! Would catch: a weight that is repacked to another place than kernels read it from. Needs no GPU.
+    use super::*;
+
+    #[test]
+    fn a_convolutions_inputs_stand_side_by_side_for_each_tap() {
+        let (outputs, inputs, taps) = (2, 3, 4);
+        let from: Vec<f32> = (0..outputs * inputs * taps).map(|i| i as f32).collect();
+        let to = by_tap(&from, inputs, taps);
+        for (i, number) in to.iter().enumerate() {
+            let (output, tap, input) = (i / (taps * inputs), i / inputs % taps, i % inputs);
+            assert_eq!(*number, from[(output * inputs + input) * taps + tap], "{output} {tap} {input}");
+        }
+        assert_eq!(to.len(), from.len());
+    }
+
+    #[test]
+    fn a_transposed_convolutions_rows_are_outputs_of_their_own() {
+        for (inputs, channels, rate, overlap) in [(3, 2, 4, 2), (2, 3, 2, 1)] {
+            let all = rate * overlap;
+            let from: Vec<f32> = (0..inputs * channels * all).map(|i| i as f32).collect();
+            let to = by_row_and_tap(&from, [channels, all], rate);
+            for (i, number) in to.iter().enumerate() {
+                let (output, tap, input) = (i / (overlap * inputs), i / inputs % overlap, i % inputs);
+                let (row, channel) = (output / channels, output % channels);
+                // The last tap meets the newest input, which the stored taps from 0 on are for.
+                let stored = (overlap - 1 - tap) * rate + row;
+                assert_eq!(*number, from[(input * channels + channel) * all + stored], "{row} {channel} {tap} {input}");
+            }
+            assert_eq!(to.len(), from.len());
+        }
+    }
+
+    #[test]
+    fn rows_come_in_turns() {
+        assert_eq!(in_turns(&[1, 2, 3, 4], &[5, 6, 7, 8], 2), [1, 2, 5, 6, 3, 4, 7, 8]);
+    }
 }
