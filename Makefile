@@ -8,7 +8,7 @@ LIBCLANG = target/python/libclang
 # build.rs looks here too, where CUDA_HOME and PATH have no nvcc.
 NVCC = target/cuda
 
-.PHONY: help demo test nvcc kernels gpu gpu-pack bindings loom soak fuzz golden golden-full listen
+.PHONY: help demo test nvcc kernels gpu gpu-pack bindings loom soak fuzz golden golden-full listen peers
 .DELETE_ON_ERROR:
 
 help: ## this list
@@ -61,6 +61,11 @@ golden-full: $(OFFICIAL)/ready ## record one full-size case (0.6B, seeded) and c
 listen: $(EARS)/ready $(OFFICIAL)/ready ## speak 198 held-out sentences, let Whisper judge, compare with the official package; LISTEN="--limit 20 --voice rms" for less
 	cargo build --release --locked
 	$(EARS)/bin/python tools/listen.py --official $(LISTEN)
+
+peers: $(if $(findstring --official,$(PEERS)),$(OFFICIAL)/ready) ## time others on this machine beside ours, a table; PEERS="-m DIR --official --faster --url NAME=URL" says which
+	cargo build --release --locked
+	$(PYTHON) tools/peers.py --self-check
+	$(PYTHON) tools/peers.py $(PEERS)
 
 fuzz: ## each fuzz target for FUZZ_SECONDS (600), one after another; needs nightly and cargo-fuzz, says how to get them
 	sh fuzz/run.sh $(FUZZ_SECONDS)

@@ -189,28 +189,31 @@ __device__ __forceinline__ void gemm(const Linear &a) {
 #pragma unroll
                 for (int i = 0; i < 2 * DOWN; i++)
                     take<F32, X_TERMS>(x, warp_row + i * 8 + g, t, x_terms[i / 2][i % 2]);
+                unsigned w_terms[ACROSS][W_TERMS][4];
 #pragma unroll
-                for (int j = 0; j < ACROSS; j++) {
-                    unsigned w_terms[W_TERMS][4];
-                    take<W, W_TERMS>(w, warp_output + j * 8 + g, t, w_terms);
+                for (int j = 0; j < ACROSS; j++) take<W, W_TERMS>(w, warp_output + j * 8 + g, t, w_terms[j]);
+                float chains[DOWN][ACROSS][4] = {};
+                // The smallest products first. All chains a step at a time: none waits for its own last step.
 #pragma unroll
-                    for (int i = 0; i < DOWN; i++) {
-                        float chain[4] = {};
-                        // The smallest products first.
+                for (int order = X_TERMS - 1; order >= 0; order--)
 #pragma unroll
-                        for (int order = X_TERMS - 1; order >= 0; order--)
+                    for (int of_w = 0; of_w < W_TERMS && of_w <= order; of_w++)
 #pragma unroll
-                            for (int of_w = 0; of_w < W_TERMS && of_w <= order; of_w++)
+                        for (int step = 0; step < 4; step += 2)
 #pragma unroll
-                                for (int step = 0; step < 4; step += 2) {
+                            for (int i = 0; i < DOWN; i++)
+#pragma unroll
+                                for (int j = 0; j < ACROSS; j++) {
                                     const auto &up = x_terms[i][0][order - of_w], &low = x_terms[i][1][order - of_w];
-                                    multiply(chain, {up[step], low[step], up[step + 1], low[step + 1]},
-                                             {w_terms[of_w][step], w_terms[of_w][step + 1]});
+                                    multiply(chains[i][j], {up[step], low[step], up[step + 1], low[step + 1]},
+                                             {w_terms[j][of_w][step], w_terms[j][of_w][step + 1]});
                                 }
 #pragma unroll
-                        for (int n = 0; n < 4; n++) sums[i][j][n] = __fadd_rn(sums[i][j][n], chain[n]);
-                    }
-                }
+                for (int i = 0; i < DOWN; i++)
+#pragma unroll
+                    for (int j = 0; j < ACROSS; j++)
+#pragma unroll
+                        for (int n = 0; n < 4; n++) sums[i][j][n] = __fadd_rn(sums[i][j][n], chains[i][j][n]);
             }
         }
         __syncthreads();  // none reads the planes any longer

@@ -309,10 +309,14 @@ fn bench_measures_what_it_says() {
         figures["real_time_factor"].as_f64() < Some(0.3),
     ];
     assert_eq!(of("targets", "pass"), passes);
-    let table = String::from_utf8(done(&["bench", "--runs", "1", "--text", "Yes.", "--scan-first-chunk"]).out).unwrap();
+    let table = String::from_utf8(
+        done(&["bench", "--runs", "1", "--text", "Yes.", "--scan-first-chunk", "--cancels", "0", "--live"]).out,
+    )
+    .unwrap();
     for line in ["first sound ", "real-time factor ", "first chunk of 1 ", "first chunk of 12 "] {
         assert!(table.lines().any(|l| l.starts_with(line)), "{line}: {table}");
     }
+    assert!(!table.contains("cancel") && !table.contains("live text"), "{table}");
 }
 
 #[test]

@@ -19,7 +19,8 @@ struct Loaded {
 /// A kernel.
 #[derive(Clone)]
 pub(crate) struct Function {
-    module: Module,
+    /// Loaded as long as this is held.
+    _module: Module,
     raw: sys::CUfunction,
     name: &'static CStr,
 }
@@ -40,12 +41,8 @@ pub(crate) struct Shape {
     pub grid: [u32; 3],
     /// Threads of a block.
     pub block: u32,
-    /// Shared memory that is not declared in the kernel.
-    pub shared_bytes: u32,
     /// Blocks that run beside each other and see each other's shared memory; from compute capability 9.0 on.
     pub cluster: Option<u32>,
-    /// All blocks run at once, so that they may wait for each other; too many of them are an error.
-    pub cooperative: bool,
     /// May begin before the kernel in front of it ends; the kernel itself waits where it must (griddepcontrol).
     pub early: bool,
 }
@@ -53,7 +50,7 @@ pub(crate) struct Shape {
 impl Shape {
     /// Nothing special.
     pub fn new(grid: [u32; 3], block: u32) -> Shape {
-        Shape { grid, block, shared_bytes: 0, cluster: None, cooperative: false, early: false }
+        Shape { grid, block, cluster: None, early: false }
     }
 }
 
@@ -101,7 +98,7 @@ impl Module {
                 e => e,
             },
         )?;
-        Ok(Function { module: self.clone(), raw, name })
+        Ok(Function { _module: self.clone(), raw, name })
     }
 }
 
@@ -114,25 +111,6 @@ impl Drop for Loaded {
 }
 
 impl Function {
-    /// Lets launches ask for that much shared memory that the kernel does not declare; the default limit is 48 KiB.
-    pub fn allow_shared_bytes(&self, bytes: u32) -> Result<()> {
-        let which = sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
-        // SAFETY: the handle is held; a size that the GPU lacks is a status.
-        unsafe { ask!(self.module.0.context.enter()?, cuFuncSetAttribute(self.raw, which, bytes as i32)) }
-    }
-
-    /// How many of its blocks run at once on the whole GPU: the size of a cooperative grid.
-    pub fn blocks_at_once(&self, block: u32, shared_bytes: u32) -> Result<u32> {
-        let context = &self.module.0.context;
-        let mut blocks = 0;
-        // SAFETY: writes one number.
-        unsafe {
-            let (threads, shared) = (block as i32, shared_bytes as usize);
-            ask!(context.enter()?, cuOccupancyMaxActiveBlocksPerMultiprocessor(&mut blocks, self.raw, threads, shared))
-        }?;
-        Ok(blocks as u32 * context.gpu.multiprocessors)
-    }
-
     /// Gives the kernel, with its one argument, to the stream.
     ///
     /// # Safety
@@ -141,7 +119,7 @@ impl Function {
     pub unsafe fn launch<A: Copy>(&self, stream: &Stream, shape: Shape, argument: &A) -> Result<()> {
         let none =
             || sys::CUlaunchAttribute { id: Id(0), pad: [0; 4], value: sys::CUlaunchAttributeValue { pad: [0; 64] } };
-        let mut attributes = [none(), none(), none()];
+        let mut attributes = [none(), none()];
         let mut count = 0;
         let mut set = |id, value| {
             attributes[count] = sys::CUlaunchAttribute { id, value, ..none() };
@@ -151,9 +129,6 @@ impl Function {
             let mut value = sys::CUlaunchAttributeValue { pad: [0; 64] };
             value.clusterDim = sys::CUlaunchAttributeValue_union__bindgen_ty_1 { x, y: 1, z: 1 };
             set(Id::CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION, value);
-        }
-        if shape.cooperative {
-            set(Id::CU_LAUNCH_ATTRIBUTE_COOPERATIVE, sys::CUlaunchAttributeValue { cooperative: 1 });
         }
         if shape.early {
             let value = sys::CUlaunchAttributeValue { programmaticStreamSerializationAllowed: 1 };
@@ -166,7 +141,7 @@ impl Function {
             blockDimX: shape.block,
             blockDimY: 1,
             blockDimZ: 1,
-            sharedMemBytes: shape.shared_bytes,
+            sharedMemBytes: 0,
             hStream: stream.raw,
             attrs: attributes.as_mut_ptr(),
             numAttrs: count as u32,

@@ -5,7 +5,6 @@ use super::{Buffer, Context, Number, Span, Stream, ask, sys};
 use crate::error::Result;
 use std::marker::PhantomData;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
 
 /// Pinned memory of this process, mapped for the device. Kernels may write while it is read, so reads are volatile and
 /// copy; what they hold is whole only once the writer said so: by an event, or by a counter that it stored last.
@@ -82,14 +81,5 @@ impl<T: Number> Pinned<T> {
             // SAFETY: within the block; volatile, because the device may be writing, and then any number may come.
             *to = unsafe { self.host.add(start + i).read_volatile() };
         }
-    }
-}
-
-impl Pinned<u32> {
-    /// A number that the device stores and this process waits for. Panics where there is none.
-    pub fn counter(&self, index: usize) -> &AtomicU32 {
-        assert!(index < self.len, "{index} of {}", self.len);
-        // SAFETY: within the block, aligned as the allocation is, and on this side touched by atomics and volatile reads alone.
-        unsafe { AtomicU32::from_ptr(self.host.add(index)) }
     }
 }

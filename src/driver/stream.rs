@@ -49,12 +49,6 @@ impl Stream {
         // SAFETY: both handles are held.
         unsafe { ask!(self.context.enter()?, cuEventRecord(event.raw, self.raw)) }
     }
-
-    /// Later work of this stream begins after the event.
-    pub fn wait_for(&self, event: &Event) -> Result<()> {
-        // SAFETY: both handles are held.
-        unsafe { ask!(self.context.enter()?, cuStreamWaitEvent(self.raw, event.raw, 0)) }
-    }
 }
 
 impl Drop for Stream {
