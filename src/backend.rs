@@ -39,6 +39,7 @@ pub enum Work {
     /// as long as that changes no bit. The CPU backend keeps nothing.
     Prefill {
         positions: Vec<Position>,
+        #[cfg_attr(not(feature = "cuda"), expect(dead_code, reason = "of a GPU"))]
         fixed: usize,
         reference: Vec<Frame>,
         sampling: Sampling,
