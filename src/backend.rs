@@ -34,8 +34,17 @@ pub trait Backend: Send {
 
 /// Work on a slot.
 pub enum Work {
-    /// Begins an utterance: runs the prompt and chooses the first frame. The codec hears the reference's frames.
-    Prefill { positions: Vec<Position>, reference: Vec<Frame>, sampling: Sampling, randomness: Randomness },
+    /// Begins an utterance: runs the prompt and chooses the first frame. The codec hears the reference's frames. The first
+    /// `fixed` positions are the same for another text: what they come to may be kept for a prompt that begins with the same,
+    /// as long as that changes no bit. The CPU backend keeps nothing.
+    Prefill {
+        positions: Vec<Position>,
+        #[cfg_attr(not(feature = "cuda"), expect(dead_code, reason = "of a GPU"))]
+        fixed: usize,
+        reference: Vec<Frame>,
+        sampling: Sampling,
+        randomness: Randomness,
+    },
     /// Feeds the last frame and the next text token, and chooses the next frame. `may_end`: or eos.
     Step { text: u32, may_end: bool },
     /// Frames to samples, behind those of the last `Decode`.
@@ -125,4 +134,6 @@ pub struct Took {
     pub talker: Duration,
     /// The choice of group 0, and groups 1 to 15 with theirs.
     pub predictor: Duration,
+    /// Positions that the utterance's prompt found kept, and that took none.
+    pub prefix_positions: usize,
 }

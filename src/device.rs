@@ -45,6 +45,8 @@ pub struct Memory {
     pub codec_weights_bytes: usize,
     /// Pages of keys and values, in use or kept for the next.
     pub kv_bytes: usize,
+    /// Of these: beginnings of prompts, kept for the next that begins the same. They give way to streams that need a page.
+    pub prefix_bytes: usize,
     /// All else: scratch, and each slot's small memory and codec state.
     pub working_bytes: usize,
     /// Together.

@@ -104,7 +104,7 @@ impl Backend for Lanes {
 
     fn submit(&mut self, slot: SlotId, work: Work) -> Result<()> {
         match work {
-            Work::Prefill { positions, reference, sampling, randomness } => {
+            Work::Prefill { positions, fixed: _, reference, sampling, randomness } => {
                 self.frame(slot, FrameWork::Begin { sampling, randomness })?;
                 for positions in positions.chunks(POSITIONS_TOGETHER) {
                     self.frame(slot, FrameWork::Positions(positions.to_vec()))?;
@@ -285,7 +285,8 @@ fn speak(reference: &Reference, state: &mut Option<Speaker>, work: FrameWork) ->
         Step::Ended(end) => Did::Ended(end),
         Step::Frame { chosen, .. } => {
             speaker.last = chosen;
-            Did::Frame { frame: chosen, took: Took { talker, predictor: started.elapsed() - fed } }
+            let predictor = started.elapsed() - fed;
+            Did::Frame { frame: chosen, took: Took { talker, predictor, prefix_positions: 0 } }
         }
     }))
 }

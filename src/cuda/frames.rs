@@ -1,12 +1,16 @@
 //! Frames on the device: prompts and steps of many slots through one talker and one predictor. Owns each slot's memory, its
 //! pages of keys and values, and the recorded launches. Nothing here waits for the device but where it says so.
 //!
+//! A prompt whose beginning is kept (`pages`) is run from there on. What comes out are the same bits: those of a row depend on
+//! what it sees, not on the rows that run beside it (gemm.cu, attention.cu).
+//!
 //! A step is two recordings between two small launches: `enter` tells the speaker's memory what the host knows, the talker runs,
 //! the choices and the predictor run, `leave` counts and reports the frame into pinned memory. The recordings know one speaker's
 //! memory; whose utterance it holds is changed by copies, when another slot's turn comes.
 
 use super::args;
 use super::kernels::{Kernels, SpeakerMemory};
+use super::pages::Pages;
 use super::predictor::{self, Predictor};
 use super::stack::{Kv, PAGE_POSITIONS, Rows, page_bytes};
 use super::talker::{self, PROMPT_ROWS, Talker};
@@ -47,7 +51,7 @@ pub(crate) struct Frames {
     kv: Kv,
     resident: Option<SlotId>,
     slots: Vec<Slot>,
-    pages: Pages,
+    pages: Pages<Span<u8>>,
     stages: Vec<Stage>,
     events: Vec<Event>,
 }
@@ -60,23 +64,17 @@ struct Slot {
     /// Text rows and reports of the steps under way, in turns.
     text: Pinned<f32>,
     report: Pinned<u32>,
-    pages: Vec<Span<u8>>,
+    pages: Vec<Arc<Span<u8>>>,
     sampling: Option<Sampling>,
     /// Draws that were given, and how many.
     uniforms: Option<Span<f64>>,
     draws: usize,
     /// Of the talker's next input.
     position: usize,
+    /// Of the prompt, how many positions were kept from another.
+    prefix_positions: usize,
     /// Steps so far, those under way among them.
     steps: usize,
-}
-
-/// Pages of keys and values, used again.
-struct Pages {
-    free: Vec<Span<u8>>,
-    bytes: usize,
-    made: usize,
-    most: usize,
 }
 
 /// Pinned memory through which a prompt's rows go to the device, and when they are there.
@@ -112,6 +110,8 @@ pub(crate) struct FramesOptions {
     pub kv: KvNumbers,
     /// Positions of all slots together that keys and values are kept for, at most.
     pub positions: usize,
+    /// Of these, how many may hold what prompts begin with.
+    pub prefix_positions: usize,
 }
 
 impl Frames {
@@ -157,12 +157,7 @@ impl Frames {
             predictor.frame(kernels, &stream, &talker.codec_embedding, &predictor_desk, &speaker, &hidden)
         })?;
         let slots = (0..options.slots).map(|_| Slot::new(context, config.text_hidden)).collect::<Result<_>>()?;
-        let pages = Pages {
-            free: Vec::new(),
-            bytes: page_bytes(&config.talker, options.kv),
-            made: 0,
-            most: options.positions.div_ceil(PAGE_POSITIONS),
-        };
+        let pages = Pages::new(page_bytes(&config.talker, options.kv), options.positions, options.prefix_positions);
         stream.synchronize()?;
         Ok(Frames {
             step,
@@ -192,9 +187,9 @@ impl Frames {
         Uploader::count(stream, |up| upload(up, model))
     }
 
-    /// Bytes of the pages that exist, used or not.
-    pub fn kv_bytes(&self) -> usize {
-        self.pages.made * self.pages.bytes
+    /// Bytes of the pages that exist, used or not; and of those that hold what prompts begin with.
+    pub fn kv_bytes(&self) -> (usize, usize) {
+        (self.pages.bytes(), self.pages.prefix_bytes())
     }
 
     /// Begins an utterance in a slot.
@@ -208,7 +203,7 @@ impl Frames {
         let uniforms = uniforms.map(|list| Span::from(&self.stream, list)).transpose()?;
         self.release(slot);
         let place = &mut self.slots[slot];
-        (place.sampling, place.position, place.steps) = (Some(sampling), 0, 0);
+        (place.sampling, place.position, place.prefix_positions, place.steps) = (Some(sampling), 0, 0, 0);
         (place.draws, place.uniforms) = (list.map_or(0, <[f64]>::len), uniforms);
         place.start.write(
             0,
@@ -238,7 +233,7 @@ impl Frames {
     pub fn release(&mut self, slot: SlotId) {
         let place = &mut self.slots[slot];
         // Work that still uses them is in the stream before whatever the next owner does.
-        self.pages.free.append(&mut place.pages);
+        place.pages.drain(..).for_each(|page| self.pages.give(page));
         place.sampling = None;
         if self.resident == Some(slot) {
             self.resident = None;
@@ -264,21 +259,43 @@ impl Frames {
 
     /// Sees that so many more positions have a place.
     fn reserve(&mut self, slot: SlotId, positions: usize) -> Result<()> {
-        let place = &mut self.slots[slot];
-        let needed = (place.position + positions).div_ceil(PAGE_POSITIONS);
-        while place.pages.len() < needed {
-            let page = self.pages.take(self.stream.context())?;
-            self.kernels.put_page(&self.stream, &self.speaker, place.pages.len(), &page)?;
-            place.pages.push(page);
+        let needed = (self.slots[slot].position + positions).div_ceil(PAGE_POSITIONS);
+        while self.slots[slot].pages.len() < needed {
+            let page = self.take_page()?;
+            self.put_page(slot, page)?;
         }
         Ok(())
     }
 
-    /// Runs the prompt, or its next part; after the last the slot is ready for its first choices. With `embeds`, waits and
-    /// adds the talker's inputs to it.
-    pub fn prefill(&mut self, slot: SlotId, prompt: &[Position], mut embeds: Option<&mut Vec<f32>>) -> Result<()> {
+    fn take_page(&mut self) -> Result<Arc<Span<u8>>> {
+        let (context, bytes) = (self.stream.context(), self.pages.page_bytes());
+        self.pages.take(|| Span::new(context, bytes))
+    }
+
+    /// Puts a page behind a slot's others; the speaker's memory is the slot's.
+    fn put_page(&mut self, slot: SlotId, page: Arc<Span<u8>>) -> Result<()> {
+        let pages = &mut self.slots[slot].pages;
+        self.kernels.put_page(&self.stream, &self.speaker, pages.len(), &page)?;
+        pages.push(page);
+        Ok(())
+    }
+
+    /// Runs the prompt, or its next part; after the last the slot is ready for its first choices. The first `fixed` positions
+    /// are found where they are kept from another prompt, else kept for the next; for all of a prompt alone, 0 for a part. With
+    /// `embeds`, waits and adds the talker's inputs to it, of those that are run.
+    pub fn prefill(
+        &mut self,
+        slot: SlotId,
+        prompt: &[Position],
+        fixed: usize,
+        mut embeds: Option<&mut Vec<f32>>,
+    ) -> Result<()> {
         self.turn_to(slot)?;
-        for positions in prompt.chunks(PROMPT_ROWS) {
+        // The last position is run in any case: the first choices begin with its hidden, which no page has.
+        let prefix = &prompt[..fixed.min(prompt.len().saturating_sub(1))];
+        let is_kept = self.recall(slot, prefix)?;
+        let rest = if is_kept { &prompt[prefix.len()..] } else { prompt };
+        for positions in rest.chunks(PROMPT_ROWS) {
             self.reserve(slot, positions.len())?;
             self.embed_prompt(positions)?;
             if let Some(embeds) = &mut embeds {
@@ -291,8 +308,58 @@ impl Frames {
             self.kernels.leave(&self.stream, &self.speaker, positions.len(), 0, None)?;
             self.slots[slot].position += positions.len();
         }
-        let last = prompt.len().saturating_sub(1) % PROMPT_ROWS;
-        self.talker.finish(&self.kernels, &self.stream, &self.prompt_desk, last, &self.hidden, &self.scores)
+        let last = rest.len().saturating_sub(1) % PROMPT_ROWS;
+        self.talker.finish(&self.kernels, &self.stream, &self.prompt_desk, last, &self.hidden, &self.scores)?;
+        if is_kept { Ok(()) } else { self.keep(slot, prefix) }
+    }
+
+    /// Gives a slot that has no positions yet those of a prefix, where it is kept; whether it is.
+    fn recall(&mut self, slot: SlotId, prefix: &[Position]) -> Result<bool> {
+        if self.pages.prefix(prefix).is_none() {
+            return Ok(false);
+        }
+        let (whole, more) = (prefix.len() / PAGE_POSITIONS, prefix.len() % PAGE_POSITIONS);
+        // The page that it ends in is copied. To find one for that, even this prefix may have given way.
+        let own = if more > 0 { Some(self.take_page()?) } else { None };
+        let Some(kept) = self.pages.prefix(prefix) else {
+            own.into_iter().for_each(|page| self.pages.give(page));
+            return Ok(false);
+        };
+        let mut pages = kept[..whole].to_vec();
+        if let Some(own) = own {
+            // With what stands behind the prefix there, which is written before it is read.
+            own.copy_from(&self.stream, &kept[whole])?;
+            pages.push(own);
+        }
+        for page in pages {
+            self.put_page(slot, page)?;
+        }
+        self.kernels.leave(&self.stream, &self.speaker, prefix.len(), 0, None)?;
+        let place = &mut self.slots[slot];
+        (place.position, place.prefix_positions) = (prefix.len(), prefix.len());
+        Ok(true)
+    }
+
+    /// Keeps what a slot's prompt begins with.
+    fn keep(&mut self, slot: SlotId, prefix: &[Position]) -> Result<()> {
+        if !self.pages.make_room(prefix.len()) {
+            return Ok(());
+        }
+        let whole = prefix.len() / PAGE_POSITIONS;
+        let mut pages = self.slots[slot].pages[..whole].to_vec();
+        if !prefix.len().is_multiple_of(PAGE_POSITIONS) {
+            // Where no page is left the next prompt is run as this was.
+            let Ok(copy) = self.take_page() else { return Ok(()) };
+            copy.copy_from(&self.stream, &self.slots[slot].pages[whole])?;
+            pages.push(copy);
+        }
+        self.pages.keep(prefix, pages);
+        Ok(())
+    }
+
+    /// Of a slot's prompt, how many positions were kept from another.
+    pub fn prefix_positions(&self, slot: SlotId) -> usize {
+        self.slots[slot].prefix_positions
     }
 
     /// A prompt's positions to the talker's inputs.
@@ -460,27 +527,9 @@ impl Slot {
             uniforms: None,
             draws: 0,
             position: 0,
+            prefix_positions: 0,
             steps: 0,
         })
-    }
-}
-
-impl Pages {
-    fn take(&mut self, context: &Arc<Context>) -> Result<Span<u8>> {
-        if let Some(page) = self.free.pop() {
-            return Ok(page);
-        }
-        if self.made == self.most {
-            let what = format!(
-                "all {} positions of keys and values are in use ({} bytes); give the engine more, or fewer streams",
-                self.most * PAGE_POSITIONS,
-                self.most * self.bytes
-            );
-            return Err(Error::compute("kv", what));
-        }
-        let page = Span::new(context, self.bytes)?;
-        self.made += 1;
-        Ok(page)
     }
 }
 

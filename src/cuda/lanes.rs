@@ -116,11 +116,11 @@ impl Lanes {
         let Loaded { frames, codec, .. } = &mut self.loaded;
         let start = frames.mark()?;
         match work {
-            Work::Prefill { positions, reference, sampling, randomness } => {
+            Work::Prefill { positions, fixed, reference, sampling, randomness } => {
                 codec.reset(slot)?;
                 codec.hear(slot, &reference)?;
                 frames.begin(slot, sampling, &randomness)?;
-                frames.prefill(slot, &positions, None)?;
+                frames.prefill(slot, &positions, fixed, None)?;
                 frames.step(slot, start, None, None, None, true)
             }
             Work::Step { text, may_end } => frames.step(slot, start, Some(text), None, None, may_end),
@@ -146,8 +146,11 @@ impl Lanes {
             return Ok(Did::Ended(End::Length));
         }
         let between = |from: &Event, to: &Event| Ok(Duration::from_secs_f32(to.ms_since(from)? / 1e3));
-        let took =
-            Took { talker: between(&ticket.start, &ticket.chosen)?, predictor: between(&ticket.chosen, &ticket.end)? };
+        let took = Took {
+            talker: between(&ticket.start, &ticket.chosen)?,
+            predictor: between(&ticket.chosen, &ticket.end)?,
+            prefix_positions: frames.prefix_positions(ticket.slot),
+        };
         Ok(Did::Frame { frame: chosen, took })
     }
 

@@ -1,6 +1,6 @@
 //! The model on an NVIDIA GPU: the same speech as [`crate::cpu`]'s, which every kernel is checked against. Read `frames` and
 //! `codec` first (what lies on the device and in which order it is launched), then `talker`, `predictor` and `stack`; `kernels`
-//! has every launch, `upload` every repacking of a weight, `lanes` and `stepwise` are the two seams of `crate::backend`.
+//! has every launch, `pages` who holds which keys and values, `upload` every repacking of a weight, `lanes` and `stepwise` are the two seams of `crate::backend`.
 //!
 //! It knows of the reference its rope table and its choice, for margins; nothing else.
 
@@ -9,6 +9,7 @@ pub(crate) mod codec;
 mod frames;
 pub(crate) mod kernels;
 pub(crate) mod lanes;
+mod pages;
 mod predictor;
 pub(crate) mod stack;
 pub(crate) mod stepwise;
@@ -60,6 +61,8 @@ pub(crate) struct Options {
     pub kv: KvNumbers,
     /// Positions of all slots together that keys and values are kept for, at most; `None`: what the memory holds.
     pub positions: Option<usize>,
+    /// Of these, how many may hold what prompts begin with.
+    pub prefix_positions: usize,
 }
 
 /// Uploads everything, and records every launch that is replayed.
@@ -74,9 +77,10 @@ fn load(model: &Arc<Model>, options: &Options, progress: &mut dyn FnMut(Loading)
         loading.done_bytes += bytes;
         progress(loading);
     };
-    let Options { slots, kv, positions, .. } = *options;
+    let Options { slots, kv, positions, prefix_positions, .. } = *options;
     let positions = positions.unwrap_or(usize::MAX);
-    let frames = Frames::open(&context, &kernels, model, &FramesOptions { slots, kv, positions }, &mut hear)?;
+    let frames =
+        Frames::open(&context, &kernels, model, &FramesOptions { slots, kv, positions, prefix_positions }, &mut hear)?;
     let codec = Codec::open(&context, &kernels, model, slots, &mut hear)?;
     Ok(Loaded { frames, codec, context, frames_weights_bytes, codec_weights_bytes })
 }
@@ -84,9 +88,9 @@ fn load(model: &Arc<Model>, options: &Options, progress: &mut dyn FnMut(Loading)
 impl Loaded {
     fn memory(&self) -> Memory {
         let Loaded { frames_weights_bytes, codec_weights_bytes, .. } = *self;
-        let (kv_bytes, total_bytes) = (self.frames.kv_bytes(), self.context.allocated_bytes());
+        let ((kv_bytes, prefix_bytes), total_bytes) = (self.frames.kv_bytes(), self.context.allocated_bytes());
         let named = frames_weights_bytes + codec_weights_bytes + kv_bytes;
         let working_bytes = total_bytes.saturating_sub(named);
-        Memory { frames_weights_bytes, codec_weights_bytes, kv_bytes, working_bytes, total_bytes }
+        Memory { frames_weights_bytes, codec_weights_bytes, kv_bytes, prefix_bytes, working_bytes, total_bytes }
     }
 }

@@ -55,8 +55,9 @@ impl Drop for Held {
 }
 
 impl Gpu {
+    /// Keeps no prompt's beginning: what it says is what the engine's prefixes are measured by.
     pub fn open(model: &Arc<Model>, index: usize, kv: KvNumbers) -> Result<Gpu> {
-        let options = Options { index, slots: SLOTS, kv, positions: None };
+        let options = Options { index, slots: SLOTS, kv, positions: None, prefix_positions: 0 };
         let loaded = load(model, &options, &mut |_| {})?;
         let device = format!("{} ({})", Device::Cuda(index), loaded.context.gpu.name);
         let loaded = Arc::new(Mutex::new(loaded));
@@ -122,7 +123,7 @@ impl Drop for Utterance {
 impl backend::Utterance for Utterance {
     fn prefill(&mut self, prompt: &[Position]) -> Result<()> {
         let embeds = self.recording.as_mut().map(|recording| &mut recording.prefill_embeds);
-        lock(&self.loaded).frames.prefill(self.held.slot, prompt, embeds)
+        lock(&self.loaded).frames.prefill(self.held.slot, prompt, 0, embeds)
     }
 
     fn step(&mut self, last: Option<(&Frame, u32)>, forced: Option<&Frame>, may_end: bool) -> Result<Step> {

@@ -60,6 +60,11 @@ pub struct EngineOptions {
     /// Positions, of all streams together, that a GPU keeps keys and values for at most; `None` takes what its memory
     /// holds. They are allocated by need, and a stream that finds none left fails.
     pub kv_positions: Option<usize>,
+    /// Of these, how many may hold what prompts begin with, in pages of 64: of an instruction or an in-context reference, what
+    /// comes before the text is computed once, and found again by the next stream that begins the same. Speech is the same to
+    /// the bit. What was not used for longest is given up first, and all of it to streams that would find no memory. 0 keeps
+    /// nothing.
+    pub prefix_positions: usize,
     /// Streams that speak at the same time. Each keeps its own memory of what was said.
     pub slots: usize,
     /// Streams besides that may be open and wait for a slot, in the order in which their prompts became ready. Beyond
@@ -74,6 +79,7 @@ impl Default for EngineOptions {
             threads: None,
             kv: KvNumbers::default(),
             kv_positions: None,
+            prefix_positions: 2048,
             slots: 16,
             queue: 64,
         }
@@ -111,8 +117,9 @@ impl Opened {
         let words = device.describe()?;
         #[cfg(feature = "cuda")]
         if let Device::Cuda(index) = device {
-            let EngineOptions { slots, kv, kv_positions: positions, .. } = *options;
-            let lanes = cuda::lanes::Lanes::open(model, &cuda::Options { index, slots, kv, positions }, progress)?;
+            let EngineOptions { slots, kv, kv_positions: positions, prefix_positions, .. } = *options;
+            let options = cuda::Options { index, slots, kv, positions, prefix_positions };
+            let lanes = cuda::lanes::Lanes::open(model, &options, progress)?;
             let memory = Some(lanes.memory());
             return Ok(Opened { backend: Box::new(lanes), device: words, memory });
         }

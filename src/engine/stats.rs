@@ -24,6 +24,8 @@ pub struct Stats {
     pub queued_ms: f64,
     /// The prompt.
     pub prefill_ms: f64,
+    /// Positions at the prompt's beginning that were kept from an earlier one (`EngineOptions::prefix_positions`).
+    pub prefix_positions: usize,
     /// From the first text to the first sound that could be read (or frame, where only frames are).
     pub first_sound_ms: Option<f64>,
     /// The talker's steps, all together.
@@ -51,6 +53,7 @@ impl Stats {
             dry_ms: 0.0,
             queued_ms: 0.0,
             prefill_ms: 0.0,
+            prefix_positions: 0,
             first_sound_ms: None,
             talker_ms: 0.0,
             predictor_ms: 0.0,

@@ -139,6 +139,7 @@ impl Utterance {
             self.new.ring.note(|stats| stats.queued_ms = queued_ms);
             work.push(Work::Prefill {
                 positions,
+                fixed: self.new.prompt.fixed_positions(),
                 reference: match self.new.delivery.output {
                     Output::Frames => Vec::new(),
                     _ => self.new.prompt.reference_frames().to_vec(),
@@ -239,6 +240,7 @@ impl Utterance {
         self.new.ring.note(|stats| {
             let talker_ms = if first { &mut stats.prefill_ms } else { &mut stats.talker_ms };
             *talker_ms += ms(took.talker);
+            stats.prefix_positions = took.prefix_positions;
             stats.predictor_ms += ms(took.predictor);
             stats.frames += 1;
         });

@@ -197,6 +197,12 @@ impl Prompt {
         Ok(Some(prefill.positions))
     }
 
+    /// How many positions at the prompt's beginning no text changes; but one that begins with a line break has another role,
+    /// the third id before it.
+    pub fn fixed_positions(&self) -> usize {
+        self.template.fixed_positions()
+    }
+
     /// The text token that goes with the next step: what trails, then eos once, then pad. `None`: the text has run
     /// dry and may go on.
     pub fn next_text(&mut self) -> Option<u32> {
@@ -246,4 +252,63 @@ impl Prompt {
 
 fn text_has_ended() -> Error {
     Error::request("text", "has ended; no more can be added")
+}
+
+#[cfg(test)]
+mod tests {
+    //! Would catch: positions taken for fixed that another text changes, so that none would be found again; or too few of them.
+    use super::*;
+    use crate::request::{ReferenceSpeech, VoicePrompt};
+    use crate::source::ModelSource;
+
+    fn positions(config: &Config, request: &Request, text: &str) -> (Vec<Position>, usize) {
+        let mut prompt = Prompt::new(config, &tokenizer::tests::demo(), request).unwrap();
+        prompt.push(text).unwrap();
+        prompt.end().unwrap();
+        (prompt.prefill().unwrap().unwrap(), prompt.fixed_positions())
+    }
+
+    #[test]
+    fn fixed_positions_are_those_before_the_text() {
+        let demo =
+            Config::open(&ModelSource::Folder(concat!(env!("CARGO_MANIFEST_DIR"), "/models/demo").into())).unwrap();
+        let model = |kind| Config { kind, size: "1b7".into(), ..demo.clone() };
+        let cloned = |frames: usize, transcript: &str| {
+            let reference = ReferenceSpeech { frames: vec![[3; 16]; frames], transcript: transcript.into() };
+            let speaker_vector = vec![0.25; demo.talker.hidden];
+            Voice::Cloned(VoicePrompt { speaker_vector, reference: Some(reference).filter(|_| frames > 0) })
+        };
+        let preset = || Voice::Preset("slt".into());
+        let words = "They walked along the bank of the river.";
+        let cases = [
+            (ModelKind::CustomVoice, preset(), None),
+            (ModelKind::CustomVoice, preset(), Some("Slowly, please.")),
+            (ModelKind::VoiceDesign, Voice::Unset, Some("An old man with a cold.")),
+            (ModelKind::Base, cloned(0, ""), None),
+            (ModelKind::Base, cloned(40, words), None),
+            (ModelKind::Base, cloned(2, words), None), // in the streaming layout the text begins behind the prompt
+        ];
+        for (kind, voice, instruct) in cases {
+            for layout in [Layout::Streaming, Layout::Whole] {
+                for language in ["auto", "english"] {
+                    let request = Request {
+                        voice: voice.clone(),
+                        instruct: instruct.map(String::from),
+                        language: Some(language.into()),
+                        layout: Some(layout),
+                        ..Default::default()
+                    };
+                    let texts = ["A dog barked.", "It is late, and the others have gone home."];
+                    let [(one, fixed), (other, fixed_too)] = texts.map(|text| positions(&model(kind), &request, text));
+                    let what = format!("{kind:?}, {voice:?}, {instruct:?}, {layout:?}, {language}");
+                    assert_eq!(fixed, fixed_too, "{what}");
+                    let same = one.iter().zip(&other).take_while(|(a, b)| a == b).count();
+                    assert_eq!(same, fixed, "{what}");
+                    if same == one.len() {
+                        assert!(layout == Layout::Streaming && voice == cloned(2, words) && one == other, "{what}");
+                    }
+                }
+            }
+        }
+    }
 }

@@ -98,6 +98,17 @@ impl Template {
         Err(Error::request("text", what))
     }
 
+    /// How many positions stand before the first that has to do with the text: instruction, role, codec row, and of an
+    /// in-context clone those where the reference's transcript stands.
+    pub fn fixed_positions(&self) -> usize {
+        let reference = match (&self.reference, self.layout) {
+            (None, _) => 0,
+            (Some(r), Layout::Whole) => r.body.len(),
+            (Some(r), Layout::Streaming) => r.body.len().min(r.frames.len() + 1),
+        };
+        self.instruct.len() + ROLE_IDS + self.row.len() + reference
+    }
+
     /// How many more ids of the text the prompt waits for; `None` where it waits for the end.
     pub fn missing_tokens(&self, text: TextSoFar) -> Option<usize> {
         if text.ended {

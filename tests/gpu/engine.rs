@@ -5,9 +5,9 @@ use crate::{device, open, support};
 use qwentts::Error;
 use qwentts::device::{Device, KvNumbers};
 use qwentts::engine::{Engine, EngineOptions, Read, Stream, Wait, percentile};
-use qwentts::frame::{End, Frame, SAMPLES_PER_FRAME};
+use qwentts::frame::{End, FRAME_TIME, Frame, SAMPLES_PER_FRAME};
 use qwentts::model::Model;
-use qwentts::request::{Layout, Output, Randomness, Request, Voice};
+use qwentts::request::{Layout, Output, Randomness, ReferenceSpeech, Request, Voice, VoicePrompt};
 use qwentts::speech::Bare;
 use std::path::Path;
 use std::sync::Arc;
@@ -292,4 +292,224 @@ fn a_limit_of_keys_and_values_stops_who_needs_more() {
         assert!(said.frames == expected.frames && said.samples == expected.samples[100..]);
     }
     assert!(say(&engine, TEXTS[0], &short).unwrap() == expected);
+}
+
+// ---- prefixes ------------------------------------------------------------------------------------------------
+
+/// What was said, and how many positions of its prompt were kept from another.
+fn say_from(engine: &Engine, text: &str, request: &Request) -> (Said, usize) {
+    let mut stream = engine.speak(text, request).unwrap();
+    let said = read(&mut stream).unwrap();
+    (said, stream.stats().prefix_positions)
+}
+
+/// So many positions, where any are kept: the CPU keeps none.
+fn kept(positions: usize) -> usize {
+    if device() == Device::Cpu { 0 } else { positions }
+}
+
+/// An engine that keeps this many positions of prefixes, and one that keeps none and so says what is right.
+fn keeping(model: &Arc<Model>, prefix_positions: usize) -> [Engine; 2] {
+    [prefix_positions, 0].map(|prefix_positions| {
+        Engine::with_model(model.clone(), &EngineOptions { prefix_positions, ..options(3) }).unwrap()
+    })
+}
+
+/// An in-context clone of a few frames with more words than frames: in the streaming layout its whole prompt has to do with no
+/// text, and all but the last position is its prefix, which are 8 and the frames.
+fn cloned(model: &Model, which: usize, frames: usize) -> Request {
+    let vector = |i| (1.6 * qwentts::cpu::philox_uniform(which as u64, i, 0) - 0.8) as f32;
+    let mut random = Random(which as u64 + 1);
+    let codes = model.config.codes;
+    let reference = ReferenceSpeech {
+        frames: (0..frames).map(|_| std::array::from_fn(|_| random.below(codes) as u16)).collect(),
+        transcript: TEXTS[2].repeat(frames / 20 + 1),
+    };
+    let speaker_vector = (0..model.config.talker.hidden).map(vector).collect();
+    let voice = Voice::Cloned(VoicePrompt { speaker_vector, reference: Some(reference) });
+    Request { voice, ..request(which as u64, 6) }
+}
+
+/// Says a text twice and another once: the first time nothing is kept, and every time it is what the other engine says.
+fn assert_same_bits(what: &str, [keeps, never]: &[Engine; 2], request: &Request, prefix: Option<usize>) {
+    let (expected, none) = say_from(never, TEXTS[0], request);
+    let (first, nothing) = say_from(keeps, TEXTS[0], request);
+    assert_eq!((none, nothing), (0, 0), "{what}");
+    assert!(first == expected, "{what}: where it is kept");
+    let mut found = None;
+    for text in [TEXTS[0], TEXTS[1], TEXTS[2]] {
+        let (said, positions) = say_from(keeps, text, request);
+        assert!(positions > 0 || kept(1) == 0, "{what}: nothing was kept");
+        assert_eq!(*found.get_or_insert(positions), positions, "{what}: {text:?}");
+        assert!(said == say(never, text, request).unwrap(), "{what}: {text:?} behind {positions} kept positions");
+    }
+    assert!(prefix.is_none_or(|prefix| found == Some(kept(prefix))), "{what}: {found:?} are kept");
+    // Another role where the vocabulary merges line breaks, so another prefix.
+    assert!(say(keeps, "\n\nYes.", request).unwrap() == say(never, "\n\nYes.", request).unwrap(), "{what}");
+}
+
+#[test]
+#[ignore = "needs an NVIDIA GPU"]
+fn a_kept_prefix_changes_no_bit() {
+    for (kind, voice) in [("tiny-1b7-custom", Voice::Preset("vivian".into())), ("tiny-1b7-design", Voice::Unset)] {
+        let model = open(&support::checkpoint(kind, 1));
+        let engines = keeping(&model, 4096);
+        for (i, instruct) in ["Slowly, and with a smile.", TEXTS[2], &TEXTS[2].repeat(8)].into_iter().enumerate() {
+            for (j, layout) in [Layout::Streaming, Layout::Whole].into_iter().enumerate() {
+                // Without a reference both layouts begin the same: to each its own instruction.
+                let instruct = Some(format!("{instruct} {layout:?}"));
+                let mut request =
+                    Request { voice: voice.clone(), layout: Some(layout), instruct, ..request(i as u64, 12) };
+                request.sampling.draws((i + j) % 2 == 0);
+                assert_same_bits(&format!("{kind}, instruction {i}, {layout:?}"), &engines, &request, None);
+            }
+        }
+    }
+    let model = open(&support::checkpoint("tiny-1b7-base", 1));
+    let engines = keeping(&model, 4096);
+    // Round the edges of pages, and of the rows of a prompt that run together.
+    for frames in [8, 20, 55, 56, 57, 119, 120, 121, 247, 248, 249] {
+        let request = cloned(&model, frames, frames);
+        let prefix = Some(8 + frames);
+        assert_same_bits(&format!("{frames} frames"), &engines, &request, prefix);
+        let whole = Request { layout: Some(Layout::Whole), ..cloned(&model, 1000 + frames, frames) };
+        assert_same_bits(&format!("{frames} frames, whole"), &engines, &whole, None);
+    }
+    // More frames than words: the text begins within the reference.
+    let mut long = cloned(&model, 2000, 400);
+    if let Voice::Cloned(VoicePrompt { reference: Some(reference), .. }) = &mut long.voice {
+        reference.transcript = TEXTS[0].to_owned();
+    }
+    assert_same_bits("400 frames, few words", &engines, &long, None);
+    // A voice that differs in one bit is another voice.
+    let mut near = cloned(&model, 56, 56);
+    say(&engines[0], TEXTS[0], &near).unwrap(); // it may have had to give way
+    assert_eq!(say_from(&engines[0], TEXTS[1], &near).1, kept(64));
+    if let Voice::Cloned(voice) = &mut near.voice {
+        voice.speaker_vector[3] = voice.speaker_vector[3].next_up();
+    }
+    assert_eq!(say_from(&engines[0], TEXTS[1], &near).1, 0);
+    // A bare voice is no prefix.
+    let mut bare = cloned(&model, 56, 56);
+    if let Voice::Cloned(voice) = &mut bare.voice {
+        voice.reference = None;
+    }
+    for _ in 0..2 {
+        assert_eq!(say_from(&engines[0], TEXTS[1], &bare).1, 0);
+    }
+}
+
+#[test]
+#[ignore = "needs an NVIDIA GPU"]
+fn prefixes_are_bounded_and_the_oldest_goes() {
+    let model = open(&support::checkpoint("tiny-1b7-base", 1));
+    let engines = keeping(&model, 128);
+    let requests: Vec<Request> = (0..3).map(|which| cloned(&model, which, 12)).collect();
+    let expected: Vec<Said> = requests.iter().map(|request| say(&engines[1], TEXTS[0], request).unwrap()).collect();
+    // Two have room. Which is said, and whether it was kept.
+    let order = [
+        (0, false),
+        (1, false),
+        (0, true),
+        (2, false),
+        (0, true),
+        (1, false),
+        (2, false),
+        (2, true),
+        (1, true),
+        (0, false),
+    ];
+    for (turn, (which, is_kept)) in order.into_iter().enumerate() {
+        let (said, positions) = say_from(&engines[0], TEXTS[0], &requests[which]);
+        assert_eq!(positions, if is_kept { kept(20) } else { 0 }, "turn {turn}");
+        assert!(said == expected[which], "turn {turn}");
+        if let Some(memory) = engines[0].memory() {
+            // Besides, the page that was spoken in.
+            let (prefixes, pages) = if turn == 0 { (1, 2) } else { (2, 3) };
+            assert_eq!(memory.prefix_bytes * pages, memory.kv_bytes * prefixes, "turn {turn}: {memory:?}");
+        }
+    }
+    // One that is too long for the room is said, and leaves the others in it.
+    let long = cloned(&model, 9, 130);
+    for _ in 0..2 {
+        assert_eq!(say_from(&engines[0], TEXTS[0], &long).1, 0);
+    }
+    assert_eq!(say_from(&engines[0], TEXTS[0], &requests[0]), (expected[0].clone(), kept(20)));
+}
+
+#[test]
+#[ignore = "needs an NVIDIA GPU"]
+fn a_prefix_outlives_its_first_speaker_and_many_others() {
+    let (model, mut random) = (open(&support::checkpoint("tiny-1b7-base", 1)), Random(4));
+    let engines = keeping(&model, 4096);
+    let [keeps, never] = &engines;
+    let requests: Vec<Request> = [60, 90, 150].into_iter().map(|frames| cloned(&model, frames, frames)).collect();
+    let cases: Vec<(&str, &Request)> = (0..9).map(|i| (TEXTS[i % 3], &requests[i / 3])).collect();
+    let expected: Vec<Said> = cases.iter().map(|(text, request)| say(never, text, request).unwrap()).collect();
+    // Kept by one whose stream is dropped at once.
+    for request in &requests {
+        drop(keeps.speak(TEXTS[1], request).unwrap());
+    }
+    let (cases, expected) = (&cases, &expected);
+    let seeds: Vec<u64> = (0..3).map(|_| random.below(1000) as u64).collect();
+    std::thread::scope(|scope| {
+        for seed in seeds {
+            let model = &model;
+            scope.spawn(move || {
+                let mut random = Random(seed);
+                for round in 0..40 {
+                    let which = random.below(cases.len());
+                    let (text, request) = cases[which];
+                    assert!(say(keeps, text, request).unwrap() == expected[which], "round {round}: case {which}");
+                    // Others take and give pages meanwhile, some of them cut short.
+                    let other = cloned(model, 5000 + seed as usize * 100 + round, 8 + random.below(60));
+                    let mut stream = keeps.speak(TEXTS[2], &other).unwrap();
+                    if random.below(2) == 0 {
+                        read(&mut stream).unwrap();
+                    }
+                }
+            });
+        }
+    });
+    for (which, (text, request)) in cases.iter().enumerate() {
+        assert!(say(keeps, text, request).unwrap() == expected[which], "at last: case {which}");
+        assert!(say_from(keeps, text, request).1 >= kept(1), "at last: case {which}");
+    }
+}
+
+#[test]
+#[ignore = "needs an NVIDIA GPU"]
+fn prefixes_give_way_to_who_speaks() {
+    let model = open(&support::checkpoint("tiny-1b7-base", 1));
+    let limited = EngineOptions { kv_positions: Some(128), ..options(3) };
+    let [engine, free] = [limited, options(3)].map(|options| Engine::with_model(model.clone(), &options).unwrap());
+    // Three voices that need a page each, and get to no end before they are heard.
+    let voices = (0..100).map(|which| {
+        let mut request = cloned(&model, which, 12);
+        request.sampling.max_new_tokens = Some(31);
+        request.delivery.lead = 2 * FRAME_TIME;
+        let said = say(&free, TEXTS[0], &request).unwrap();
+        (request, said)
+    });
+    let (requests, expected): (Vec<Request>, Vec<Said>) =
+        voices.filter(|(_, said)| said.frames.len() > 8).take(3).unzip();
+    assert_eq!(requests.len(), 3);
+    for _ in 0..3 {
+        assert_eq!(say_from(&engine, TEXTS[0], &requests[0]), (expected[0].clone(), 0));
+        assert_eq!(say_from(&engine, TEXTS[0], &requests[0]), (expected[0].clone(), 20));
+        // Two at a time have all there is: the second of them that page.
+        let mut streams: Vec<Stream> = requests[1..].iter().map(|r| engine.stream(r).unwrap()).collect();
+        for stream in &mut streams {
+            stream.push("The quick brown fox").unwrap();
+            assert!(matches!(stream.read(&mut [0.0f32; 100], PATIENCE).unwrap(), Read::Got(100)));
+        }
+        assert_eq!(engine.memory().unwrap().prefix_bytes, 0);
+        fails(say(&engine, TEXTS[0], &requests[0]), &["128 positions of keys and values"]);
+        for (stream, expected) in streams.iter_mut().zip(&expected[1..]) {
+            stream.push(" jumps over the lazy dog.").unwrap();
+            stream.end().unwrap();
+            let said = read(stream).unwrap();
+            assert!(said.frames == expected.frames && said.samples == expected.samples[100..]);
+        }
+    }
 }

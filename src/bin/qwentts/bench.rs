@@ -9,7 +9,7 @@ use qwentts::device::{Device, Memory};
 use qwentts::engine::{AudioReader, Engine, Read, Stats, Wait, percentile};
 use qwentts::error::Result;
 use qwentts::frame::{FRAME_TIME, GROUPS, SAMPLE_RATE};
-use qwentts::request::{Layout, Output, Randomness, Request, Voice, VoicePrompt};
+use qwentts::request::{Layout, Output, Randomness, ReferenceSpeech, Request, Voice, VoicePrompt};
 use qwentts::speech::{Bare, Speech, Text};
 use serde::Serialize;
 use std::time::{Duration, Instant};
@@ -69,6 +69,9 @@ struct Figures {
     /// The whole text at once; medians over the runs.
     first_sound_ms: f64,
     prefill_ms: f64,
+    /// On a GPU, of a model whose prompts can begin with more than a voice.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prefix: Option<Prefix>,
     frame_ms: FrameMs,
     codec_packet_ms: CodecPacketMs,
     /// Wall time by time of sound.
@@ -92,6 +95,23 @@ struct Figures {
     targets: Vec<Target>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     first_chunk: Vec<FirstChunk>,
+}
+
+/// What a stream gains where an earlier one's prompt began the same: with an instruction, or with a reference of 6 s and its
+/// words.
+#[derive(Serialize)]
+struct Prefix {
+    /// Positions that were kept.
+    positions: usize,
+    /// The first stream whose prompt begins so, and the second; medians over the runs, each of which begins in a new way.
+    new: PrefixMs,
+    kept: PrefixMs,
+}
+
+#[derive(Serialize)]
+struct PrefixMs {
+    prefill: f64,
+    first_sound: f64,
 }
 
 /// Of one frame, by part; the codec runs beside the next frame, so that the parts may come to more than the whole.
@@ -233,6 +253,7 @@ impl Bench {
             self.live(&engine, &request, f64::from(rate), tokens_per_word, &step)
         });
         let live = live.collect::<Result<Vec<_>>>()?;
+        let prefix = self.prefix(&engine, &request)?;
         let mut figures = Figures {
             version: env!("CARGO_PKG_VERSION"),
             device: engine.device().to_owned(),
@@ -246,6 +267,7 @@ impl Bench {
             prompt_positions,
             first_sound_ms: of(&|run| run.stats.first_sound_ms.unwrap_or(0.0)),
             prefill_ms: of(&|run| run.stats.prefill_ms),
+            prefix,
             frames_per_s: 1e3 / frame_ms.whole,
             tokens_per_s: 1e3 / talker_ms,
             frame_ms,
@@ -293,6 +315,38 @@ impl Bench {
             decoder.decode(&packet).map(|_| started.elapsed().as_secs_f64() * 1e3)
         });
         Ok(median(packets.collect::<Result<Vec<_>>>()?.into_iter()))
+    }
+
+    /// Two streams with the same beginning, one after the other.
+    fn prefix(&self, engine: &Engine, request: &Request) -> Result<Option<Prefix>> {
+        let config = &engine.model().config;
+        let beginning = |run: u64| {
+            let mut request = request.clone();
+            match &mut request.voice {
+                Voice::Cloned(voice) => {
+                    voice.speaker_vector[0] = run as f32 / 1e4;
+                    let frames = (0..75).map(|i| [(i % config.codes) as u16; GROUPS]).collect();
+                    voice.reference = Some(ReferenceSpeech { frames, transcript: TEXT.to_owned() });
+                }
+                _ => request.instruct = Some(format!("Slowly and warmly, as on evening {run:05} by the fire.")),
+            }
+            request.sampling.max_new_tokens = Some(3);
+            request
+        };
+        if engine.memory().is_none() || config.kind != ModelKind::Base && !config.takes_instruct() {
+            return Ok(None);
+        }
+        let (mut new, mut kept) = (Vec::new(), Vec::new());
+        for run in 0..self.runs {
+            let request = beginning(run);
+            new.push(hear(engine, &self.text, &request)?.stats);
+            kept.push(hear(engine, &self.text, &request)?.stats);
+        }
+        let ms = |all: &[Stats]| PrefixMs {
+            prefill: median(all.iter().map(|stats| stats.prefill_ms)),
+            first_sound: median(all.iter().map(|stats| stats.first_sound_ms.unwrap_or(0.0))),
+        };
+        Ok(Some(Prefix { positions: kept[0].prefix_positions, new: ms(&new), kept: ms(&kept) }))
     }
 
     /// Cancels at moments spread over the whole utterance.
@@ -493,6 +547,12 @@ impl Figures {
         row("said", format!("{} text tokens, {sound_s:.2} s of speech, {} runs", self.text_tokens, self.runs));
         row("first sound", ms(self.first_sound_ms));
         row("prompt", format!("{} for {} positions", ms(self.prefill_ms), self.prompt_positions));
+        if let Some(Prefix { positions, new, kept }) = &self.prefix {
+            let both = |what: &str, new, kept| format!("{what} {}, kept {}", ms(new), ms(kept));
+            let [sound, prompt] =
+                [both("first sound", new.first_sound, kept.first_sound), both("prompt", new.prefill, kept.prefill)];
+            row("same beginning", format!("{positions} positions kept; {sound}; {prompt}"));
+        }
         let f = &self.frame_ms;
         let parts = format!("talker {:.2}, predictor {:.2}, codec {:.2}", f.talker, f.predictor, f.codec);
         row("frame", format!("{:.2} ms ({parts})", f.whole));
