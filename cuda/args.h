@@ -24,7 +24,9 @@ enum {
     CONV_TAPS = 7,
     LAST_CHANNELS_MAX = 128, /* of the last convolution */
     LAST_ROWS = 64,          /* of a block of it */
+    LAST_THREADS = 4,        /* that share a row */
     KEEP_TAILS_MAX = 40,
+    KEEP_WIDTH = 64, /* channels of a block */
 };
 
 /* How a table's numbers are stored. */

@@ -6,9 +6,6 @@
 
 // ---- kernels ----
 
-constexpr int EACH = 4;        // neighbouring threads that share a sample of the last convolution
-constexpr int KEEP_WIDTH = 64;  // channels that a block keeps
-
 // Row t of what the tail and x are together.
 __device__ __forceinline__ const float *row_of(const float *tail, const float *x, uint32_t past, uint32_t channels, uint32_t t) {
     return t < past ? tail + (size_t)t * channels : x + (size_t)(t - past) * channels;
@@ -41,25 +38,25 @@ extern "C" __global__ void depthwise(const __grid_constant__ Depthwise a) {
 }
 
 // A block has LAST_ROWS samples.
-extern "C" __global__ void __launch_bounds__(LAST_ROWS *EACH) last(const __grid_constant__ Last a) {
+extern "C" __global__ void __launch_bounds__(LAST_ROWS *LAST_THREADS) last(const __grid_constant__ Last a) {
     constexpr uint32_t ROWS = LAST_ROWS + CONV_TAPS - 1;
     // A row longer by one: neighbouring rows begin in neighbouring banks.
     __shared__ float rows[ROWS * (LAST_CHANNELS_MAX + 1)], weight[CONV_TAPS * LAST_CHANNELS_MAX];
     const uint32_t first = blockIdx.x * LAST_ROWS, stride = a.channels + 1;
     after_the_last();
-    for (uint32_t n = threadIdx.x; n < ROWS * a.channels; n += LAST_ROWS * EACH) {
+    for (uint32_t n = threadIdx.x; n < ROWS * a.channels; n += LAST_ROWS * LAST_THREADS) {
         const uint32_t t = n / a.channels, c = n % a.channels;
         const bool there = first + t < CONV_TAPS - 1 + a.rows;
         rows[t * stride + c] = there ? row_of(a.tail, a.x, CONV_TAPS - 1, a.channels, first + t)[c] : 0.0f;
     }
-    for (uint32_t n = threadIdx.x; n < CONV_TAPS * a.channels; n += LAST_ROWS * EACH) weight[n] = a.weight[n];
+    for (uint32_t n = threadIdx.x; n < CONV_TAPS * a.channels; n += LAST_ROWS * LAST_THREADS) weight[n] = a.weight[n];
     __syncthreads();  // all is there
-    const uint32_t t = threadIdx.x / EACH, share = threadIdx.x % EACH;
+    const uint32_t t = threadIdx.x / LAST_THREADS, share = threadIdx.x % LAST_THREADS;
     float sum = 0.0f;
     for (uint32_t k = 0; k < CONV_TAPS; k++)
-        for (uint32_t c = share; c < a.channels; c += EACH) sum = fmaf(weight[k * a.channels + c], rows[(t + k) * stride + c], sum);
+        for (uint32_t c = share; c < a.channels; c += LAST_THREADS) sum = fmaf(weight[k * a.channels + c], rows[(t + k) * stride + c], sum);
 #pragma unroll
-    for (int far = EACH / 2; far > 0; far /= 2) sum += __shfl_xor_sync(ALL, sum, far);
+    for (int far = LAST_THREADS / 2; far > 0; far /= 2) sum += __shfl_xor_sync(ALL, sum, far);
     if (share != 0 || first + t >= a.rows) return;
     sum = __fadd_rn(sum, a.bias[0]);
     a.y[first + t] = sum < -1.0f ? -1.0f : sum > 1.0f ? 1.0f : sum;  // NaN stays NaN, so that it is found

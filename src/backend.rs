@@ -20,6 +20,10 @@ pub type Waker = Arc<dyn Fn() + Send + Sync>;
 pub trait Backend: Send {
     /// How many frames of a slot may be under way (`Prefill` and `Step`): the next may be begun before the last was seen.
     fn frames_ahead(&self) -> usize;
+    /// Positions that one utterance may have; the model may allow fewer.
+    fn most_positions(&self) -> usize {
+        usize::MAX
+    }
     /// Starts this work on a slot; does not wait for it. Each piece of work gives one `Done`. Work on one slot is done in
     /// the order given, but for frames and samples, which may overlap.
     fn submit(&mut self, slot: SlotId, work: Work) -> Result<()>;

@@ -26,6 +26,8 @@ const WIDEST: usize = WIDTHS[0];
 pub(crate) struct Codec {
     // Dropped in this order: a recording goes before what it touches.
     recordings: [Graph; WIDTHS.len()],
+    _kernels: Arc<Kernels>,
+    model: Arc<Model>,
     stream: Stream,
     codes: Span<u32>,
     samples: Span<f32>,
@@ -129,6 +131,8 @@ impl Codec {
         stream.synchronize()?;
         Ok(Codec {
             recordings,
+            _kernels: kernels.clone(),
+            model: model.clone(),
             stream,
             codes: desk.codes,
             samples: desk.samples,
@@ -207,7 +211,7 @@ impl Codec {
                 self.unheard.push_front(decoded);
                 break;
             }
-            self.take(decoded);
+            self.take(decoded)?;
         }
         for frames in frames.chunks(WIDEST) {
             let decoded = self.decode(slot, frames)?;
@@ -216,8 +220,8 @@ impl Codec {
         Ok(())
     }
 
-    /// The samples of what is done.
-    pub fn take(&mut self, decoded: Decoded) -> Vec<f32> {
+    /// The samples of what is done. Weights that are not finite are an error.
+    pub fn take(&mut self, decoded: Decoded) -> Result<Vec<f32>> {
         let mut samples = Vec::new();
         for (packet, width) in decoded.packets {
             let before = samples.len();
@@ -226,7 +230,10 @@ impl Codec {
             self.packets.push(packet);
         }
         self.events.extend([decoded.start, decoded.end]);
-        samples
+        match samples.iter().all(|sample| sample.is_finite()) {
+            true => Ok(samples),
+            false => Err(self.model.blame("codec decode", "samples are not finite")),
+        }
     }
 
     /// The end of the work so far.

@@ -16,17 +16,21 @@ use super::stack::{Kv, PAGE_POSITIONS, Rows, page_bytes};
 use super::talker::{self, PROMPT_ROWS, Talker};
 use super::upload::{Matrix, Uploader};
 use crate::backend::SlotId;
+use crate::config::Config;
 use crate::device::KvNumbers;
 use crate::driver::{Buffer, Context, Event, Graph, Pinned, Span, Stream};
 use crate::error::{Error, Result};
-use crate::frame::{Frame, GROUPS};
+use crate::frame::{End, Frame, GROUPS};
 use crate::model::Model;
 use crate::prompt::{CodecInput, Position};
 use crate::request::{Randomness, Sampler, Sampling};
+use crate::weights::DILATIONS;
 use std::sync::Arc;
 
 /// Steps of one slot that may be under way.
 pub(crate) const STEPS_AHEAD: usize = 2;
+/// Pieces of prompts that may be on their way to the device.
+const STAGES: usize = 3;
 /// What `leave` reports: the chosen codes and the fault.
 const REPORT_WORDS: usize = GROUPS + 1;
 
@@ -52,8 +56,11 @@ pub(crate) struct Frames {
     resident: Option<SlotId>,
     slots: Vec<Slot>,
     pages: Pages<Span<u8>>,
+    /// The oldest first.
     stages: Vec<Stage>,
     events: Vec<Event>,
+    /// Of the text table, on its way.
+    row: Vec<f32>,
 }
 
 /// One utterance's memory.
@@ -101,6 +108,8 @@ pub(crate) struct Report {
     pub chosen: Frame,
     /// The frame's number, from 0.
     pub frame: usize,
+    /// The token makes no frame: the talker chose to stop, or max_new_tokens are used up. A forced one always makes one.
+    pub end: Option<End>,
 }
 
 /// How frames are computed.
@@ -179,6 +188,7 @@ impl Frames {
             pages,
             stages: Vec::new(),
             events: Vec::new(),
+            row: vec![0.0; config.text_hidden],
         })
     }
 
@@ -192,7 +202,8 @@ impl Frames {
         (self.pages.bytes(), self.pages.prefix_bytes())
     }
 
-    /// Begins an utterance in a slot.
+    /// Begins an utterance in a slot. Draws that are given are waited for, and those of the utterance before: they are used no
+    /// longer then.
     pub fn begin(&mut self, slot: SlotId, sampling: Sampling, randomness: &Randomness) -> Result<()> {
         let (seed, list) = match randomness {
             Randomness::Seed(seed) => (*seed, None),
@@ -203,6 +214,8 @@ impl Frames {
         let uniforms = uniforms.map(|list| Span::from(&self.stream, list)).transpose()?;
         self.release(slot);
         let place = &mut self.slots[slot];
+        // A step of the utterance before may still be under way and see the new start, or a later step's text: numbers all the
+        // same, and nobody hears what it makes of them.
         (place.sampling, place.position, place.prefix_positions, place.steps) = (Some(sampling), 0, 0, 0);
         (place.draws, place.uniforms) = (list.map_or(0, <[f64]>::len), uniforms);
         place.start.write(
@@ -259,12 +272,21 @@ impl Frames {
 
     /// Sees that so many more positions have a place.
     fn reserve(&mut self, slot: SlotId, positions: usize) -> Result<()> {
-        let needed = (self.slots[slot].position + positions).div_ceil(PAGE_POSITIONS);
+        let (end, most) = (self.slots[slot].position + positions, self.most_positions());
+        if end > most {
+            return Err(Error::compute("kv", format!("an utterance of {end} positions; there is room for {most}")));
+        }
+        let needed = end.div_ceil(PAGE_POSITIONS);
         while self.slots[slot].pages.len() < needed {
             let page = self.take_page()?;
             self.put_page(slot, page)?;
         }
         Ok(())
+    }
+
+    /// Of one utterance: what the model was made for and a slot's list of pages holds.
+    pub fn most_positions(&self) -> usize {
+        most_positions(&self.model.config)
     }
 
     fn take_page(&mut self) -> Result<Arc<Span<u8>>> {
@@ -275,9 +297,8 @@ impl Frames {
     /// Puts a page behind a slot's others; the speaker's memory is the slot's.
     fn put_page(&mut self, slot: SlotId, page: Arc<Span<u8>>) -> Result<()> {
         let pages = &mut self.slots[slot].pages;
-        self.kernels.put_page(&self.stream, &self.speaker, pages.len(), &page)?;
-        pages.push(page);
-        Ok(())
+        pages.push(page.clone()); // before what may fail: its slot gives it back
+        self.kernels.put_page(&self.stream, &self.speaker, pages.len() - 1, &page)
     }
 
     /// Runs the prompt, or its next part; after the last the slot is ready for its first choices. The first `fixed` positions
@@ -367,11 +388,10 @@ impl Frames {
         let at = self.free_stage()?;
         let (stage, desk) = (&mut self.stages[at], &self.prompt_desk);
         let text_hidden = self.model.config.text_hidden;
-        let mut row = vec![0.0; text_hidden];
         let mut codes = vec![args::NO_CODE; positions.len() * GROUPS];
         for (i, (position, codes)) in positions.iter().zip(codes.chunks_exact_mut(GROUPS)).enumerate() {
-            self.model.weights.talker.text_embedding.read_row(position.text as usize, &mut row);
-            stage.text.write(i * text_hidden, &row);
+            self.model.weights.talker.text_embedding.read_row(position.text as usize, &mut self.row);
+            stage.text.write(i * text_hidden, &self.row);
             match &position.codec {
                 CodecInput::None | CodecInput::Vector(_) => {}
                 CodecInput::Id(id) => codes[0] = *id,
@@ -383,32 +403,39 @@ impl Frames {
         stage.codes.copy_to(&self.stream, 0, &desk.codes.part(0..codes.len()))?;
         let tables = tables(&self.talker, &self.predictor);
         self.talker.embed(&self.kernels, &self.stream, &tables, desk, (Rows::Many, positions.len()))?;
+        let mut vectors = 0;
         for (i, position) in positions.iter().enumerate() {
             if let CodecInput::Vector(vector) = &position.codec {
                 let place = i * vector.len()..(i + 1) * vector.len();
+                // A prompt has one speaker; were there a second, the first would have to be read before it is written over.
+                if vectors > 0 {
+                    self.stream.synchronize()?;
+                }
+                vectors += 1;
                 // Through a step's desk, which no step uses meanwhile: their launches are in this stream, too.
-                stage.vector.write(place.start, vector);
-                stage.vector.copy_to(&self.stream, place.start, &self.desk.x)?;
+                stage.vector.write(0, vector);
+                stage.vector.copy_to(&self.stream, 0, &self.desk.x)?;
                 self.kernels.add(&self.stream, &desk.x.part(place), None, &self.desk.x)?;
             }
         }
         self.stream.record(&stage.free)
     }
 
-    /// A stage whose rows have gone to the device.
+    /// A stage whose rows have gone to the device. Where a long prompt has filled them all, waits for the oldest.
     fn free_stage(&mut self) -> Result<usize> {
-        for (i, stage) in self.stages.iter().enumerate() {
-            if stage.free.is_done()? {
-                return Ok(i);
-            }
+        let is_free = self.stages.first().map_or(Ok(false), |oldest| oldest.free.is_done())?;
+        if !is_free && self.stages.len() < STAGES {
+            let (context, config) = (self.stream.context(), &self.model.config);
+            self.stages.push(Stage {
+                text: Pinned::new(context, PROMPT_ROWS * config.text_hidden)?,
+                codes: Pinned::new(context, PROMPT_ROWS * GROUPS)?,
+                vector: Pinned::new(context, config.talker.hidden)?,
+                free: Event::new(context)?,
+            });
+        } else {
+            self.stages[0].free.synchronize()?;
+            self.stages.rotate_left(1);
         }
-        let (context, config) = (self.stream.context(), &self.model.config);
-        self.stages.push(Stage {
-            text: Pinned::new(context, PROMPT_ROWS * config.text_hidden)?,
-            codes: Pinned::new(context, PROMPT_ROWS * GROUPS)?,
-            vector: Pinned::new(context, PROMPT_ROWS * config.talker.hidden)?,
-            free: Event::new(context)?,
-        });
         Ok(self.stages.len() - 1)
     }
 
@@ -432,9 +459,8 @@ impl Frames {
         if let Some(text) = text {
             self.reserve(slot, 1)?;
             let (place, weights) = (&mut self.slots[slot], &self.model.weights.talker);
-            let mut row = vec![0.0; self.model.config.text_hidden];
-            weights.text_embedding.read_row(text as usize, &mut row);
-            place.text.write(turn * row.len(), &row);
+            weights.text_embedding.read_row(text as usize, &mut self.row);
+            place.text.write(turn * self.row.len(), &self.row);
         }
         let width = self.model.config.text_hidden;
         let from = self.slots[slot].text.span().part(turn * width..(turn + 1) * width);
@@ -473,20 +499,24 @@ impl Frames {
         let mut words = [0; REPORT_WORDS];
         place.report.read(ticket.step % STEPS_AHEAD * REPORT_WORDS, &mut words);
         let (frame, fault) = (ticket.step, words[GROUPS]);
-        if fault != 0 {
+        let chosen: Frame = std::array::from_fn(|group| words[group] as u16);
+        let sampling = place.sampling.as_ref().filter(|_| !ticket.forced);
+        let end = match sampling {
+            None => None,
+            Some(_) if u32::from(chosen[0]) == self.model.config.codec_controls.eos => Some(End::Eos),
+            Some(sampling) => (frame + 1 >= sampling.max_new_tokens).then_some(End::Length),
+        };
+        // A token that makes no frame has group 0 alone.
+        if fault == 1 || fault > 1 && end.is_none() {
             let what = format!("scores of frame {frame} group {} are not finite", fault - 1);
             return Err(self.model.blame("step", &what));
         }
-        let chosen: Frame = std::array::from_fn(|group| words[group] as u16);
         if place.uniforms.is_some()
             && let Some(sampling) = &place.sampling
         {
             let (first, rest) = (sampling.talker.do_sample as usize, sampling.predictor.do_sample as usize);
-            let last =
-                u32::from(chosen[0]) == self.model.config.codec_controls.eos || frame + 1 >= sampling.max_new_tokens;
-            let ends = last && !ticket.forced; // and makes no frame
             let used = frame * (first + (GROUPS - 1) * rest);
-            let needed = used + first + if ends { 0 } else { (GROUPS - 1) * rest };
+            let needed = used + first + if end.is_some() { 0 } else { (GROUPS - 1) * rest };
             if needed > place.draws {
                 // The first draw that is missing is this group's.
                 let group = place.draws.saturating_sub(used) + 1 - first;
@@ -496,12 +526,7 @@ impl Frames {
                 ));
             }
         }
-        Ok(Report { chosen, frame })
-    }
-
-    /// How a slot's codes are chosen.
-    pub fn sampling(&self, slot: SlotId) -> Option<Sampling> {
-        self.slots[slot].sampling
+        Ok(Report { chosen, frame, end })
     }
 
     /// The hidden and the scores of group 0 that the last talker step left, and those of groups 1 to 15. Waits.
@@ -536,12 +561,15 @@ impl Slot {
 /// What `open` uploads.
 fn upload(uploader: &mut Uploader, model: &Model) -> Result<(Talker, Predictor)> {
     let (weights, config) = (&model.weights, &model.config);
-    let talker = Talker::upload(uploader, weights, config, config.max_positions.min(MOST_POSITIONS))?;
+    let talker = Talker::upload(uploader, weights, config, most_positions(config))?;
     Ok((talker, Predictor::upload(uploader, weights, config)?))
 }
 
-/// Positions that a slot's list of pages has places for, and the attention's blocks can share.
-pub(crate) const MOST_POSITIONS: usize = PAGE_POSITIONS * args::KV_PAGES_MAX as usize;
+/// Positions of one utterance: what the model was made for, a slot's list of pages has places for, and the attention's blocks
+/// can share.
+fn most_positions(config: &Config) -> usize {
+    config.max_positions.min(PAGE_POSITIONS * args::KV_PAGES_MAX as usize)
+}
 
 /// The tables of all groups, as wide as the talker.
 fn tables<'a>(talker: &'a Talker, predictor: &'a Predictor) -> Vec<&'a Matrix> {
@@ -551,19 +579,61 @@ fn tables<'a>(talker: &'a Talker, predictor: &'a Predictor) -> Vec<&'a Matrix> {
 fn choosing(sampler: &Sampler) -> args::Choosing {
     args::Choosing {
         do_sample: sampler.do_sample.into(),
-        top_k: sampler.top_k as u32,
+        top_k: sampler.top_k.min(u32::MAX as usize) as u32,
         temperature: sampler.temperature,
         top_p: sampler.top_p,
     }
 }
 
-/// What kernels take for granted.
-fn check_sizes(config: &crate::config::Config) -> Result<()> {
-    let (scores, head) = (args::SAMPLE_SCORES_MAX as usize, args::HEAD_DIM_MAX as usize);
-    let heads = [config.talker.head_dim, config.predictor.head_dim, config.codec.transformer.head_dim];
-    if config.talker_vocab > scores || heads.iter().any(|&dim| dim > head) {
-        let what = format!("the kernels take up to {scores} scores and heads up to {head} wide; this model has more");
+/// What kernels take for granted of a model, and the reference does not.
+fn check_sizes(config: &Config) -> Result<()> {
+    let stacks = [&config.talker, &config.predictor, &config.codec.transformer];
+    let last_channels = config.codec.decoder_dim >> config.codec.upsample_rates.len();
+    // The pre-conv's, the decoder's first and last; of each upsampling one, and of each block.
+    let tails = 3 + config.codec.upsampling_ratios.len() + config.codec.upsample_rates.len() * (1 + DILATIONS.len());
+    for (what, found, most) in [
+        ("scores of a talker's step", config.talker_vocab, args::SAMPLE_SCORES_MAX),
+        ("numbers of a head", stacks.map(|stack| stack.head_dim).into_iter().max().unwrap_or(0), args::HEAD_DIM_MAX),
+        ("frames that the codec attends to", config.codec.sliding_window, args::ATTENTION_SPAN_MAX),
+        ("channels of the codec's last convolution", last_channels, args::LAST_CHANNELS_MAX),
+        ("convolutions with a tail", tails, args::KEEP_TAILS_MAX),
+    ] {
+        if found > most as usize {
+            return Err(Error::compute(
+                "cuda",
+                format!("this model has {found} {what}; the kernels take up to {most}"),
+            ));
+        }
+    }
+    if !config.predictor.hidden.is_multiple_of(4) {
+        let what = format!("a predictor {} wide; the kernels take multiples of 4", config.predictor.hidden);
         return Err(Error::compute("cuda", what));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    //! Would catch: a model that the reference speaks and the kernels would read or write out of bounds for. Needs no GPU.
+    use super::*;
+    use crate::source::ModelSource;
+
+    #[test]
+    fn what_the_kernels_do_not_take_is_refused() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/models/demo");
+        let model = Model::open(&ModelSource::Folder(folder.into())).unwrap();
+        check_sizes(&model.config).unwrap();
+        let refused = |change: &dyn Fn(&mut Config), words: &str| {
+            let mut config = model.config.clone();
+            change(&mut config);
+            let error = check_sizes(&config).unwrap_err().to_string();
+            assert!(error.contains(words), "{error}");
+        };
+        refused(&|c| c.talker_vocab = 4097, "4097 scores");
+        refused(&|c| c.talker.head_dim = 258, "258 numbers of a head");
+        refused(&|c| c.codec.sliding_window = 2049, "2049 frames");
+        refused(&|c| c.codec.decoder_dim = 129 << 4, "129 channels");
+        refused(&|c| c.codec.upsample_rates = vec![1; 10], "convolutions with a tail");
+        refused(&|c| c.predictor.hidden = 1022, "1022 wide");
+    }
 }

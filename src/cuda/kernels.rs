@@ -180,7 +180,7 @@ const _: () = {
     let numbers = 8 * args::KV_PAGES_MAX as usize + 8 + 8 + 4 * 5 + 3 * 4 * args::ROW_GROUPS as usize + 2 * 16 + 4;
     assert!(size_of::<args::Speaker>() == numbers + args::SAMPLE_SCORES_MAX as usize);
 };
-/// A kernel of gemm.cu, and its tile.
+/// A kernel of gemm.cu, and its tile, which its name says.
 struct Gemm {
     function: Function,
     rows: u32,
@@ -190,7 +190,7 @@ struct Gemm {
 
 /// Every kernel, found when the device is opened.
 pub(crate) struct Kernels {
-    /// Kernels begin while the one before them ends: they say themselves what they wait for.
+    /// Kernels begin while the one before them ends, and blocks come in clusters: where the code that was loaded knows of it.
     early: bool,
     rms_norm: Function,
     add: Function,
@@ -293,12 +293,19 @@ impl Kernels {
         };
         let speaker = module("speaker")?;
         let gemm = module("gemm")?;
-        let tile = |name: &'static CStr, rows, outputs, threads| -> Result<Gemm> {
-            Ok(Gemm { function: gemm.function(name)?, rows, outputs, threads })
+        let tile = |name: &'static CStr| -> Result<Gemm> {
+            let function = gemm.function(name)?;
+            let size = name.to_str().ok().and_then(|name| name.rsplit_once('_')?.1.split_once('x'));
+            let Some((Ok(rows), Ok(outputs))) = size.map(|(rows, outputs)| (rows.parse(), outputs.parse())) else {
+                return Err(Error::compute("kernels", format!("{name:?} does not say its tile")));
+            };
+            let threads = function.most_threads()?;
+            Ok(Gemm { function, rows, outputs, threads })
         };
+        let rms_norm = norm.function(c"rms_norm")?;
         Ok(Kernels {
-            early: context.gpu.compute_capability >= (9, 0),
-            rms_norm: norm.function(c"rms_norm")?,
+            early: rms_norm.compiled_for()? >= 90,
+            rms_norm,
             add: norm.function(c"add")?,
             linear: [
                 linears([
@@ -337,17 +344,13 @@ impl Kernels {
             keep: conv.function(c"keep")?,
             gemm: [
                 vec![
-                    tile(c"gemm_bf16_16x64", 16, 64, 128)?,
-                    tile(c"gemm_bf16_32x64", 32, 64, 128)?,
-                    tile(c"gemm_bf16_64x64", 64, 64, 128)?,
-                    tile(c"gemm_bf16_64x128", 64, 128, 256)?,
+                    tile(c"gemm_bf16_16x64")?,
+                    tile(c"gemm_bf16_32x64")?,
+                    tile(c"gemm_bf16_64x64")?,
+                    tile(c"gemm_bf16_64x128")?,
                 ],
-                vec![tile(c"gemm_f16_32x64", 32, 64, 128)?],
-                vec![
-                    tile(c"gemm_f32_16x64", 16, 64, 128)?,
-                    tile(c"gemm_f32_32x64", 32, 64, 128)?,
-                    tile(c"gemm_f32_64x64", 64, 64, 128)?,
-                ],
+                vec![tile(c"gemm_f16_32x64")?],
+                vec![tile(c"gemm_f32_16x64")?, tile(c"gemm_f32_32x64")?, tile(c"gemm_f32_64x64")?],
             ],
         })
     }
@@ -692,7 +695,7 @@ impl Kernels {
             rows: rows as u32,
             channels: channels as u32,
         };
-        let shape = Shape::new([a.rows.div_ceil(args::LAST_ROWS), 1, 1], 4 * args::LAST_ROWS);
+        let shape = Shape::new([a.rows.div_ceil(args::LAST_ROWS), 1, 1], args::LAST_THREADS * args::LAST_ROWS);
         // SAFETY: as the head of this file says.
         unsafe { self.launch(&self.last, stream, shape, &a) }
     }
@@ -712,9 +715,9 @@ impl Kernels {
             *to = args::Tail { tail: tail.ptr_mut(), x: x.ptr(), past, rows, channels };
         }
         let widest = tails.iter().map(|tail| tail.2).max().unwrap_or(1);
-        let grid = [widest.div_ceil(64) as u32, tails.len().max(1) as u32, 1];
+        let grid = [(widest as u32).div_ceil(args::KEEP_WIDTH), tails.len().max(1) as u32, 1];
         // SAFETY: as the head of this file says.
-        unsafe { self.launch(&self.keep, stream, Shape::new(grid, 64), &a) }
+        unsafe { self.launch(&self.keep, stream, Shape::new(grid, args::KEEP_WIDTH), &a) }
     }
 
     // ---- gemm.cu ---------------------------------------------------------------------------------------------
@@ -740,7 +743,7 @@ impl Kernels {
         let tile = tiles.iter().find(|tile| a.rows <= tile.rows).unwrap_or(&tiles[tiles.len() - 1]);
         let slices = weight.slices();
         let grid = [a.outputs.div_ceil(tile.outputs) * slices, a.rows.div_ceil(tile.rows), 1];
-        let clusters = self.early; // of the same generation
+        let clusters = self.early;
         let shape = Shape { cluster: clusters.then_some(slices), ..Shape::new(grid, tile.threads) };
         // SAFETY: as the head of this file says.
         unsafe { self.launch(&tile.function, stream, shape, a) }

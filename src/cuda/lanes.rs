@@ -1,5 +1,6 @@
 //! A GPU as the engine sees it: frames in one stream of the device, samples in another, each in the order given, so that the
-//! codec's work runs beside the next steps. What is done is found by asking; nothing here waits for the device but `poll`.
+//! codec's work runs beside the next steps. What is done is found by asking; what waits for the device, for a
+//! moment, is a prompt's beginning (new memory, given draws).
 
 use super::codec::Decoded;
 use super::frames::{Report, STEPS_AHEAD, Ticket};
@@ -19,7 +20,6 @@ const NAP: Duration = Duration::from_micros(20);
 
 /// The CUDA backend.
 pub(crate) struct Lanes {
-    model: Arc<Model>,
     loaded: Loaded,
     slots: Vec<Slot>,
     /// In order; a failure to begin a piece stands behind what was begun before it.
@@ -74,7 +74,6 @@ impl Lanes {
         let loaded = load(model, options, progress)?;
         let memory = Arc::new(Mutex::new(loaded.memory()));
         Ok(Lanes {
-            model: model.clone(),
             loaded,
             slots: vec![Slot::default(); options.slots],
             stepping: VecDeque::new(),
@@ -137,13 +136,9 @@ impl Lanes {
     /// What a step that is done came to.
     fn taken(&self, ticket: &Ticket) -> Result<Did> {
         let frames = &self.loaded.frames;
-        let Report { chosen, frame } = frames.report(ticket)?;
-        let most = frames.sampling(ticket.slot).map_or(0, |sampling| sampling.max_new_tokens);
-        if u32::from(chosen[0]) == self.model.config.codec_controls.eos {
-            return Ok(Did::Ended(End::Eos));
-        }
-        if frame + 1 >= most {
-            return Ok(Did::Ended(End::Length));
+        let Report { chosen, end, .. } = frames.report(ticket)?;
+        if let Some(end) = end {
+            return Ok(Did::Ended(end));
         }
         let between = |from: &Event, to: &Event| Ok(Duration::from_secs_f32(to.ms_since(from)? / 1e3));
         let took = Took {
@@ -170,9 +165,12 @@ impl Lanes {
                 Err(error) => wanted.then_some(Did::Failed(error)),
             };
             if let Some(Did::Ended(end)) = what {
-                self.slots[slot].end = Some(end);
-                let behind = self.stepping.iter_mut().filter(|w| (w.slot, w.turn) == (slot, turn));
+                let of_it = |slot_and_turn| slot_and_turn == (slot, turn);
+                let behind = self.stepping.iter_mut().filter(|w| of_it((w.slot, w.turn)));
                 let behind = behind.map(|w| w.behind_the_end = true).count();
+                // That a step behind the end could not begin is no failure of it.
+                let failed = self.decoding.iter().any(|w| of_it((w.slot, w.turn)) && w.work.is_err());
+                self.slots[slot] = Slot { turn, end: Some(end), failed };
                 (0..behind).for_each(|_| self.answer_end(slot));
             }
             done.extend(what.map(|what| Done { slot, what }));
@@ -183,11 +181,7 @@ impl Lanes {
         {
             let what = work.and_then(|decoded| {
                 let took = Duration::from_secs_f32(decoded.end.ms_since(&decoded.start)? / 1e3);
-                let samples = self.loaded.codec.take(decoded);
-                match samples.iter().all(|s| s.is_finite()) {
-                    true => Ok(Did::Samples { samples, took }),
-                    false => Err(self.model.blame("codec decode", "samples are not finite")),
-                }
+                Ok(Did::Samples { samples: self.loaded.codec.take(decoded)?, took })
             });
             if turn == self.slots[slot].turn {
                 done.push(Done { slot, what: what.unwrap_or_else(Did::Failed) });
@@ -198,6 +192,10 @@ impl Lanes {
 }
 
 impl Backend for Lanes {
+    fn most_positions(&self) -> usize {
+        self.loaded.frames.most_positions()
+    }
+
     fn frames_ahead(&self) -> usize {
         STEPS_AHEAD
     }

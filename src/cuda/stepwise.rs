@@ -7,13 +7,15 @@ use crate::backend::{self, Recording, Step, Stepwise};
 use crate::cpu::sample::{Source, TalkerRules, argmax, draw};
 use crate::device::{Device, KvNumbers, Memory};
 use crate::error::{Error, Result};
-use crate::frame::{End, Frame, GROUPS, check_codes};
+use crate::frame::{Frame, GROUPS, SAMPLES_PER_FRAME, check_codes};
 use crate::model::Model;
 use crate::prompt::Position;
 use crate::request::{Randomness, Sampler, Sampling};
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+/// Frames that a decoder has under way.
+const FRAMES_TOGETHER: usize = 256;
 /// Utterances and decoders that may be there at the same time.
 const SLOTS: usize = 8;
 
@@ -128,7 +130,7 @@ impl backend::Utterance for Utterance {
 
     fn step(&mut self, last: Option<(&Frame, u32)>, forced: Option<&Frame>, may_end: bool) -> Result<Step> {
         let (frame, text) = last.unzip();
-        let (Report { chosen, frame }, [hidden, mut scores, rest]) = {
+        let (Report { chosen, frame, end }, [hidden, mut scores, rest]) = {
             let frames = &mut lock(&self.loaded).frames;
             let start = frames.mark()?;
             let ticket = frames.step(self.held.slot, start, text, frame, forced, may_end)?;
@@ -152,13 +154,8 @@ impl backend::Utterance for Utterance {
         .apply(&mut scores);
         let mut margins = [0.0; GROUPS];
         margins[0] = margin(&mut scores, &self.sampling.talker, &mut self.source, frame, 0)?;
-        if forced.is_none() {
-            if usize::from(chosen[0]) == eos {
-                return Ok(Step::Ended(End::Eos));
-            }
-            if frame + 1 >= self.sampling.max_new_tokens {
-                return Ok(Step::Ended(End::Length));
-            }
+        if let Some(end) = end {
+            return Ok(Step::Ended(end));
         }
         self.seen.insert(forced.unwrap_or(&chosen)[0].into());
         if let Some(recording) = &mut self.recording {
@@ -199,15 +196,14 @@ struct Decoder {
 impl backend::Decoder for Decoder {
     fn decode(&mut self, frames: &[Frame]) -> Result<Vec<f32>> {
         check_codes("codes", frames, self.model.config.codec.codebook_size)?;
-        let samples = {
+        let mut samples = Vec::with_capacity(frames.len() * SAMPLES_PER_FRAME);
+        // Each through pinned memory, of which there need not be more.
+        for frames in frames.chunks(FRAMES_TOGETHER) {
             let codec = &mut lock(&self.loaded).codec;
             let decoded = codec.decode(self.held.slot, frames)?;
             decoded.end.synchronize()?;
-            codec.take(decoded)
-        };
-        match samples.iter().all(|s| s.is_finite()) {
-            true => Ok(samples),
-            false => Err(self.model.blame("codec decode", "samples are not finite")),
+            samples.extend(codec.take(decoded)?);
         }
+        Ok(samples)
     }
 }

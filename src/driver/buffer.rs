@@ -15,8 +15,6 @@ pub(crate) unsafe trait Number: Copy + 'static {}
 // SAFETY, of each: a plain number.
 unsafe impl Number for u8 {}
 // SAFETY: as above.
-unsafe impl Number for u16 {}
-// SAFETY: as above.
 unsafe impl Number for u32 {}
 // SAFETY: as above.
 unsafe impl Number for u64 {}

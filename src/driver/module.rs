@@ -19,8 +19,7 @@ struct Loaded {
 /// A kernel.
 #[derive(Clone)]
 pub(crate) struct Function {
-    /// Loaded as long as this is held.
-    _module: Module,
+    module: Module,
     raw: sys::CUfunction,
     name: &'static CStr,
 }
@@ -98,7 +97,7 @@ impl Module {
                 e => e,
             },
         )?;
-        Ok(Function { _module: self.clone(), raw, name })
+        Ok(Function { module: self.clone(), raw, name })
     }
 }
 
@@ -111,6 +110,24 @@ impl Drop for Loaded {
 }
 
 impl Function {
+    /// The architecture whose PTX its code was made of, times ten: 90 for machine code of compute capability 9.0, 80 where the
+    /// driver compiled PTX of 8.0 for it.
+    pub fn compiled_for(&self) -> Result<u32> {
+        self.attribute(sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_PTX_VERSION)
+    }
+
+    /// Threads that a block of it may have: what the source bounds it to, where it does.
+    pub fn most_threads(&self) -> Result<u32> {
+        self.attribute(sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK)
+    }
+
+    fn attribute(&self, which: sys::CUfunction_attribute) -> Result<u32> {
+        let mut value = 0;
+        // SAFETY: writes one number, before it returns; the handle is held.
+        unsafe { ask!(self.module.0.context.enter()?, cuFuncGetAttribute(&mut value, which, self.raw)) }?;
+        Ok(value as u32)
+    }
+
     /// Gives the kernel, with its one argument, to the stream.
     ///
     /// # Safety

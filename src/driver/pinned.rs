@@ -2,12 +2,12 @@
 
 use super::buffer::Block;
 use super::{Buffer, Context, Number, Span, Stream, ask, sys};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use std::marker::PhantomData;
 use std::sync::Arc;
 
 /// Pinned memory of this process, mapped for the device. Kernels may write while it is read, so reads are volatile and
-/// copy; what they hold is whole only once the writer said so: by an event, or by a counter that it stored last.
+/// copy; what they hold is whole only once the writer said so: by an event.
 pub(crate) struct Pinned<T> {
     buffer: Buffer,
     host: *mut T,
@@ -15,7 +15,7 @@ pub(crate) struct Pinned<T> {
     number: PhantomData<T>,
 }
 
-// SAFETY: memory that it owns; all access is volatile or atomic.
+// SAFETY: memory that it owns; all access is volatile.
 unsafe impl<T: Send> Send for Pinned<T> {}
 // SAFETY: as above.
 unsafe impl<T: Sync> Sync for Pinned<T> {}
@@ -28,7 +28,12 @@ impl<T: Number> Pinned<T> {
         let (mut host, mut address) = (std::ptr::null_mut(), 0);
         let flags = sys::CU_MEMHOSTALLOC_PORTABLE | sys::CU_MEMHOSTALLOC_DEVICEMAP;
         // SAFETY: writes one address.
-        unsafe { ask!(driver, cuMemHostAlloc(&mut host, bytes, flags)) }?;
+        unsafe { ask!(driver, cuMemHostAlloc(&mut host, bytes, flags)) }.map_err(|e| match e {
+            Error::Compute { call, what } => {
+                Error::compute(call, format!("{what}: {bytes} bytes of this process's memory asked for"))
+            }
+            e => e,
+        })?;
         // SAFETY: that memory is ours and that long.
         unsafe { host.cast::<u8>().write_bytes(0, bytes) };
         let mut block = Block { context: context.clone(), address: 0, bytes, host: Some(host) };

@@ -820,8 +820,11 @@ pub struct Calls {
     pub cuEventQuery: unsafe extern "C" fn(hEvent: CUevent) -> CUresult,
     pub cuEventSynchronize: unsafe extern "C" fn(hEvent: CUevent) -> CUresult,
     pub cuEventDestroy_v2: unsafe extern "C" fn(hEvent: CUevent) -> CUresult,
-    pub cuFuncSetAttribute:
-        unsafe extern "C" fn(hfunc: CUfunction, attrib: CUfunction_attribute, value: ::std::os::raw::c_int) -> CUresult,
+    pub cuFuncGetAttribute: unsafe extern "C" fn(
+        pi: *mut ::std::os::raw::c_int,
+        attrib: CUfunction_attribute,
+        hfunc: CUfunction,
+    ) -> CUresult,
     pub cuGraphInstantiateWithFlags: unsafe extern "C" fn(
         phGraphExec: *mut CUgraphExec,
         hGraph: CUgraph,
@@ -829,12 +832,6 @@ pub struct Calls {
     ) -> CUresult,
     pub cuGraphExecDestroy: unsafe extern "C" fn(hGraphExec: CUgraphExec) -> CUresult,
     pub cuGraphDestroy: unsafe extern "C" fn(hGraph: CUgraph) -> CUresult,
-    pub cuOccupancyMaxActiveBlocksPerMultiprocessor: unsafe extern "C" fn(
-        numBlocks: *mut ::std::os::raw::c_int,
-        func: CUfunction,
-        blockSize: ::std::os::raw::c_int,
-        dynamicSMemSize: usize,
-    ) -> CUresult,
     pub cuEventElapsedTime: unsafe extern "C" fn(pMilliseconds: *mut f32, hStart: CUevent, hEnd: CUevent) -> CUresult,
     pub cuMemcpyHtoDAsync_v2: unsafe extern "C" fn(
         dstDevice: CUdeviceptr,
@@ -860,8 +857,6 @@ pub struct Calls {
         N: usize,
         hStream: CUstream,
     ) -> CUresult,
-    pub cuStreamWaitEvent:
-        unsafe extern "C" fn(hStream: CUstream, hEvent: CUevent, Flags: ::std::os::raw::c_uint) -> CUresult,
     pub cuStreamSynchronize: unsafe extern "C" fn(hStream: CUstream) -> CUresult,
     pub cuEventRecord: unsafe extern "C" fn(hEvent: CUevent, hStream: CUstream) -> CUresult,
     pub cuLaunchKernelEx: unsafe extern "C" fn(
@@ -916,18 +911,15 @@ impl Calls {
         let cuEventQuery = unsafe { __library.get(b"cuEventQuery\0") }.map(|sym| *sym)?;
         let cuEventSynchronize = unsafe { __library.get(b"cuEventSynchronize\0") }.map(|sym| *sym)?;
         let cuEventDestroy_v2 = unsafe { __library.get(b"cuEventDestroy_v2\0") }.map(|sym| *sym)?;
-        let cuFuncSetAttribute = unsafe { __library.get(b"cuFuncSetAttribute\0") }.map(|sym| *sym)?;
+        let cuFuncGetAttribute = unsafe { __library.get(b"cuFuncGetAttribute\0") }.map(|sym| *sym)?;
         let cuGraphInstantiateWithFlags = unsafe { __library.get(b"cuGraphInstantiateWithFlags\0") }.map(|sym| *sym)?;
         let cuGraphExecDestroy = unsafe { __library.get(b"cuGraphExecDestroy\0") }.map(|sym| *sym)?;
         let cuGraphDestroy = unsafe { __library.get(b"cuGraphDestroy\0") }.map(|sym| *sym)?;
-        let cuOccupancyMaxActiveBlocksPerMultiprocessor =
-            unsafe { __library.get(b"cuOccupancyMaxActiveBlocksPerMultiprocessor\0") }.map(|sym| *sym)?;
         let cuEventElapsedTime = unsafe { __library.get(b"cuEventElapsedTime\0") }.map(|sym| *sym)?;
         let cuMemcpyHtoDAsync_v2 = unsafe { __library.get(b"cuMemcpyHtoDAsync_v2\0") }.map(|sym| *sym)?;
         let cuMemcpyDtoHAsync_v2 = unsafe { __library.get(b"cuMemcpyDtoHAsync_v2\0") }.map(|sym| *sym)?;
         let cuMemcpyDtoDAsync_v2 = unsafe { __library.get(b"cuMemcpyDtoDAsync_v2\0") }.map(|sym| *sym)?;
         let cuMemsetD8Async = unsafe { __library.get(b"cuMemsetD8Async\0") }.map(|sym| *sym)?;
-        let cuStreamWaitEvent = unsafe { __library.get(b"cuStreamWaitEvent\0") }.map(|sym| *sym)?;
         let cuStreamSynchronize = unsafe { __library.get(b"cuStreamSynchronize\0") }.map(|sym| *sym)?;
         let cuEventRecord = unsafe { __library.get(b"cuEventRecord\0") }.map(|sym| *sym)?;
         let cuLaunchKernelEx = unsafe { __library.get(b"cuLaunchKernelEx\0") }.map(|sym| *sym)?;
@@ -963,17 +955,15 @@ impl Calls {
             cuEventQuery,
             cuEventSynchronize,
             cuEventDestroy_v2,
-            cuFuncSetAttribute,
+            cuFuncGetAttribute,
             cuGraphInstantiateWithFlags,
             cuGraphExecDestroy,
             cuGraphDestroy,
-            cuOccupancyMaxActiveBlocksPerMultiprocessor,
             cuEventElapsedTime,
             cuMemcpyHtoDAsync_v2,
             cuMemcpyDtoHAsync_v2,
             cuMemcpyDtoDAsync_v2,
             cuMemsetD8Async,
-            cuStreamWaitEvent,
             cuStreamSynchronize,
             cuEventRecord,
             cuLaunchKernelEx,
@@ -1095,13 +1085,13 @@ impl Calls {
     pub unsafe fn cuEventDestroy_v2(&self, hEvent: CUevent) -> CUresult {
         unsafe { (self.cuEventDestroy_v2)(hEvent) }
     }
-    pub unsafe fn cuFuncSetAttribute(
+    pub unsafe fn cuFuncGetAttribute(
         &self,
-        hfunc: CUfunction,
+        pi: *mut ::std::os::raw::c_int,
         attrib: CUfunction_attribute,
-        value: ::std::os::raw::c_int,
+        hfunc: CUfunction,
     ) -> CUresult {
-        unsafe { (self.cuFuncSetAttribute)(hfunc, attrib, value) }
+        unsafe { (self.cuFuncGetAttribute)(pi, attrib, hfunc) }
     }
     pub unsafe fn cuGraphInstantiateWithFlags(
         &self,
@@ -1116,15 +1106,6 @@ impl Calls {
     }
     pub unsafe fn cuGraphDestroy(&self, hGraph: CUgraph) -> CUresult {
         unsafe { (self.cuGraphDestroy)(hGraph) }
-    }
-    pub unsafe fn cuOccupancyMaxActiveBlocksPerMultiprocessor(
-        &self,
-        numBlocks: *mut ::std::os::raw::c_int,
-        func: CUfunction,
-        blockSize: ::std::os::raw::c_int,
-        dynamicSMemSize: usize,
-    ) -> CUresult {
-        unsafe { (self.cuOccupancyMaxActiveBlocksPerMultiprocessor)(numBlocks, func, blockSize, dynamicSMemSize) }
     }
     pub unsafe fn cuEventElapsedTime(&self, pMilliseconds: *mut f32, hStart: CUevent, hEnd: CUevent) -> CUresult {
         unsafe { (self.cuEventElapsedTime)(pMilliseconds, hStart, hEnd) }
@@ -1164,14 +1145,6 @@ impl Calls {
         hStream: CUstream,
     ) -> CUresult {
         unsafe { (self.cuMemsetD8Async)(dstDevice, uc, N, hStream) }
-    }
-    pub unsafe fn cuStreamWaitEvent(
-        &self,
-        hStream: CUstream,
-        hEvent: CUevent,
-        Flags: ::std::os::raw::c_uint,
-    ) -> CUresult {
-        unsafe { (self.cuStreamWaitEvent)(hStream, hEvent, Flags) }
     }
     pub unsafe fn cuStreamSynchronize(&self, hStream: CUstream) -> CUresult {
         unsafe { (self.cuStreamSynchronize)(hStream) }

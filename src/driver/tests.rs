@@ -176,6 +176,7 @@ fn a_recording_runs_when_it_is_launched() {
 fn launches_carry_their_extras_and_errors_their_names() {
     let (context, stream) = open();
     let function = mark(&context);
+    assert_eq!((function.compiled_for().unwrap(), function.most_threads().unwrap()), (80, 1024));
     let numbers = Span::from(&stream, &[0_u32; 8]).unwrap();
     let run = |shape| launch(&function, &stream, shape, &numbers, 1).and_then(|()| stream.synchronize());
     if context.gpu.compute_capability >= (9, 0) {

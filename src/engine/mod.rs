@@ -79,7 +79,7 @@ impl Default for EngineOptions {
             threads: None,
             kv: KvNumbers::default(),
             kv_positions: None,
-            prefix_positions: 2048,
+            prefix_positions: 0,
             slots: 16,
             queue: 64,
         }
@@ -148,6 +148,9 @@ impl Engine {
         if !(1..=MOST_SLOTS).contains(&options.slots) {
             return Err(Error::request("slots", format!("is {}; expected 1 to {MOST_SLOTS}", options.slots)));
         }
+        if options.kv_positions == Some(0) {
+            return Err(Error::request("kv_positions", "is 0; expected at least those of one stream, or none"));
+        }
         let opened = Opened::new(&model, options, progress)?;
         Engine::with_backend(model, opened, options)
     }
@@ -155,7 +158,8 @@ impl Engine {
     fn with_backend(model: Arc<Model>, opened: Opened, options: &EngineOptions) -> Result<Engine> {
         let Opened { backend, device, memory } = opened;
         let inbox = Arc::new(Inbox::new(options.slots.saturating_add(options.queue), backend.waker()));
-        let mut worker = Worker::new(backend, inbox.clone(), model.config.max_positions, options.slots);
+        let most_positions = model.config.max_positions.min(backend.most_positions());
+        let mut worker = Worker::new(backend, inbox.clone(), most_positions, options.slots);
         let thread = std::thread::Builder::new()
             .name("qwentts-worker".to_owned())
             .spawn(move || worker.run())

@@ -191,7 +191,7 @@ impl Heard {
 impl Bench {
     pub fn run(self) -> Result<Outcome> {
         let started = Instant::now();
-        let engine = self.device.engine()?;
+        let engine = self.device.engine(2048)?;
         let open_ms = started.elapsed().as_secs_f64() * 1e3;
         let model = engine.model().clone();
         let voice = match (&self.voice, model.config.kind) {

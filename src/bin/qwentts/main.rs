@@ -140,9 +140,11 @@ impl DeviceArgs {
     }
 
     /// The engine, with a bar on a terminal while weights go to a GPU.
-    fn engine(&self) -> Result<Engine> {
+    /// `prefix_positions`: as `EngineOptions` has it.
+    fn engine(&self, prefix_positions: usize) -> Result<Engine> {
         let (device, kv) = self.place()?;
-        let options = EngineOptions { device: Some(device), kv, threads: self.threads, ..Default::default() };
+        let options =
+            EngineOptions { device: Some(device), kv, threads: self.threads, prefix_positions, ..Default::default() };
         let bar = ProgressBar::no_length();
         if let Ok(style) = ProgressStyle::with_template("loading {wide_bar} {binary_bytes} of {binary_total_bytes}") {
             bar.set_style(style);

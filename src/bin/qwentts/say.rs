@@ -93,7 +93,7 @@ impl Say {
         let mut player = self.play.then(Player::open).transpose()?;
         let rate_hz = self.rate_hz(player.as_ref())?;
         let started = Instant::now();
-        let engine = self.device.engine()?;
+        let engine = self.device.engine(0)?;
         let open_ms = started.elapsed().as_secs_f64() * 1e3;
         let seed = self.seed.unwrap_or_else(fresh_seed);
         let mut request = self.request(engine.model(), layout, seed)?;
