@@ -68,7 +68,9 @@ impl Device {
     /// The first GPU that this build has kernels for, else the CPU.
     pub fn best() -> Device {
         #[cfg(feature = "cuda")]
-        if let Ok(gpus) = Driver::open().and_then(Driver::gpus)
+        if let Ok(driver) = Driver::open()
+            && driver.cuda_version().is_ok_and(|version| version >= crate::cuda::OLDEST_CUDA)
+            && let Ok(gpus) = driver.gpus()
             && let Some(index) = gpus.iter().position(crate::cuda::runs_on)
         {
             return Device::Cuda(index);
@@ -101,7 +103,13 @@ fn gpu_name(index: usize) -> std::result::Result<String, String> {
         let why = "this build computes on cpu alone: no nvcc of 12.8 to 13.0 was found when it was built";
         return Err(why.to_owned());
     }
-    let gpus = Driver::open().and_then(Driver::gpus).map_err(|e| e.to_string())?;
+    let driver = Driver::open().map_err(|e| e.to_string())?;
+    let (version, oldest) = (driver.cuda_version().map_err(|e| e.to_string())?, crate::cuda::OLDEST_CUDA);
+    if version < oldest {
+        let (has, wants) = (format!("{}.{}", version.0, version.1), format!("{}.{}", oldest.0, oldest.1));
+        return Err(format!("the driver runs CUDA up to {has}; the kernels want one for {wants} or newer"));
+    }
+    let gpus = driver.gpus().map_err(|e| e.to_string())?;
     let Some(gpu) = gpus.get(index) else {
         return Err(format!("there is no GPU of that number: the driver has {}, counted from 0", gpus.len()));
     };

@@ -35,14 +35,19 @@ pub fn built_for() -> &'static [&'static str] {
 
 /// Whether a kernel of this build runs on it: machine code of its generation, or PTX of an older one.
 pub fn runs_on(gpu: &Gpu) -> bool {
-    built_for().iter().any(|code| {
+    fits(built_for(), gpu.compute_capability)
+}
+
+fn fits(built_for: &[&str], (major, minor): (u32, u32)) -> bool {
+    built_for.iter().any(|code| {
         let (kind, number) = code.split_once('_').unwrap_or_default();
         let number: u32 = number.parse().unwrap_or(u32::MAX);
-        let (major, minor) = gpu.compute_capability;
-        let newer = 10 * major + minor >= number;
-        newer && (kind == "compute" || number / 10 == major)
+        10 * major + minor >= number && (kind == "compute" || number / 10 == major)
     })
 }
+
+/// The oldest CUDA that a driver must run: that of nvcc 12.4, which first compressed kernels as these are.
+pub const OLDEST_CUDA: (u32, u32) = (12, 4);
 
 /// A model on a GPU.
 struct Loaded {
@@ -92,5 +97,32 @@ impl Loaded {
         let named = frames_weights_bytes + codec_weights_bytes + kv_bytes;
         let working_bytes = total_bytes.saturating_sub(named);
         Memory { frames_weights_bytes, codec_weights_bytes, kv_bytes, prefix_bytes, working_bytes, total_bytes }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! Would catch: a GPU that is offered code which it cannot run, or is refused although it could. Needs no GPU.
+    use super::fits;
+
+    #[test]
+    fn code_fits_its_generation_and_ptx_what_is_newer() {
+        let promised = ["sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120", "compute_80", "compute_120"];
+        let developers = ["sm_90", "compute_80"];
+        let machine_code_alone = ["sm_86", "sm_90"];
+        for (capability, expected) in [
+            ((7, 5), [false, false, false]),
+            ((8, 0), [true, true, false]),
+            ((8, 6), [true, true, true]),
+            ((8, 9), [true, true, true]),
+            ((9, 0), [true, true, true]),
+            ((10, 3), [true, true, false]),
+            ((11, 0), [true, true, false]),
+            ((12, 1), [true, true, false]),
+        ] {
+            let found = [&promised[..], &developers, &machine_code_alone].map(|code| fits(code, capability));
+            assert_eq!(found, expected, "{capability:?}");
+        }
+        assert!(!fits(&[], (9, 0)) && !fits(&["sm_x", "nonsense"], (9, 0)));
     }
 }

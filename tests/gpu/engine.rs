@@ -1,14 +1,14 @@
 //! The engine on a GPU: cancels, long use, two at once, and what goes wrong.
 
 use crate::random::Random;
-use crate::{device, open, support};
+use crate::{device, full_size, open, request as full_size_request, support};
 use qwentts::Error;
 use qwentts::device::{Device, KvNumbers};
 use qwentts::engine::{Engine, EngineOptions, Read, Stream, Wait, percentile};
 use qwentts::frame::{End, FRAME_TIME, Frame, SAMPLES_PER_FRAME};
 use qwentts::model::Model;
 use qwentts::request::{Layout, Output, Randomness, ReferenceSpeech, Request, Voice, VoicePrompt};
-use qwentts::speech::Bare;
+use qwentts::speech::{Bare, Speech, Text};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -130,6 +130,14 @@ fn resident_bytes() -> usize {
     status.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
 }
 
+/// Bytes of the GPU that are in use, whoever uses them, as the driver's own tool says.
+fn gpu_bytes() -> usize {
+    let mut query = std::process::Command::new("nvidia-smi");
+    query.args(["--query-gpu=memory.used", "--format=csv,noheader,nounits", "--id=0"]);
+    let said = String::from_utf8(query.output().unwrap().stdout).unwrap();
+    said.trim().parse::<usize>().unwrap() << 20
+}
+
 /// QWENTTS_SOAK_FRAMES: fewer, for a look.
 #[test]
 #[ignore = "needs an NVIDIA GPU, and a minute"]
@@ -140,11 +148,11 @@ fn long_use_neither_slows_nor_leaks() {
     let mut first = None;
     // Times of a frame, by utterance: all have the same frames, so the same positions.
     let [mut wall, mut device, mut codec] = [Vec::new(), Vec::new(), Vec::new()];
-    let (mut spoken, mut settled, mut memory, mut resident) = (0, false, None, 0);
+    let (mut spoken, mut settled, mut memory, mut resident, mut in_use) = (0, false, None, 0, 0);
     while spoken < frames {
         if wall.len() == 8 && !settled {
             // What the first ones need is there now.
-            (settled, memory, resident) = (true, engine.memory(), resident_bytes());
+            (settled, memory, resident, in_use) = (true, engine.memory(), resident_bytes(), gpu_bytes());
             [&mut wall, &mut device, &mut codec].into_iter().for_each(Vec::clear);
         }
         let (began, mut stream) = (Instant::now(), engine.speak(TEXTS[2], &request).unwrap());
@@ -180,6 +188,7 @@ fn long_use_neither_slows_nor_leaks() {
     assert!(slower.is_empty(), "slower by over 2 %: {slower:?}");
     let total = |memory: Option<qwentts::device::Memory>| memory.map(|memory| memory.total_bytes);
     assert_eq!(total(engine.memory()), total(memory), "memory of the device");
+    assert_eq!(gpu_bytes(), in_use, "memory of the device, whoever has it");
     assert!(grown < 16 << 20, "the process has {grown} bytes more in memory");
 }
 
@@ -292,6 +301,65 @@ fn a_limit_of_keys_and_values_stops_who_needs_more() {
         assert!(said.frames == expected.frames && said.samples == expected.samples[100..]);
     }
     assert!(say(&engine, TEXTS[0], &short).unwrap() == expected);
+}
+
+/// The step that is begun behind the last finds no page: that is no failure of the speech before it.
+#[test]
+#[ignore = "needs an NVIDIA GPU"]
+fn an_end_at_a_pages_edge_is_an_end() {
+    let model = demo();
+    let mut speech = Speech::new(
+        Bare::open(model.clone(), Device::Cpu, None, KvNumbers::F32).unwrap(),
+        Text::Whole(TEXTS[2].into()),
+        &request(9, 1),
+    )
+    .unwrap();
+    speech.next_frame().unwrap();
+    // Their last token stands behind 64 positions, all of the one page that there is.
+    let frames = 64 - speech.prefill_positions();
+    let mut request = request(9, frames);
+    request.sampling.do_sample = Some(false); // it does not end before
+    let expected = say(&engine(&model, 1), TEXTS[2], &request).unwrap();
+    assert_eq!((expected.frames.len(), expected.end), (frames, End::Length));
+    let narrow = EngineOptions { kv_positions: Some(64), ..options(1) };
+    let engine = Engine::with_model(model, &narrow).unwrap();
+    for _ in 0..3 {
+        assert!(say(&engine, TEXTS[2], &request).unwrap() == expected);
+    }
+}
+
+/// The model's own bytes and those of one stream of 4096 positions, without the driver's.
+#[test]
+#[ignore = "needs an NVIDIA GPU and full-size models"]
+fn full_size_memory_is_within_its_limits() {
+    const MOST_BYTES: [(usize, usize); 2] = [(1024, 2_600_000_000), (2048, 4_800_000_000)];
+    for (name, model) in full_size() {
+        let (_, most) = *MOST_BYTES.iter().find(|(hidden, _)| *hidden == model.config.talker.hidden).unwrap();
+        for kv in [KvNumbers::Bf16, KvNumbers::F32] {
+            let engine = Engine::with_model(model.clone(), &EngineOptions { kv, ..options(1) }).unwrap();
+            let mut request = full_size_request(&model, 1);
+            request.layout = Some(Layout::Whole);
+            request.delivery.output = Output::Frames;
+            // Until the prompt has 4000 positions, and a few.
+            let mut text = String::new();
+            while Speech::new(
+                Bare::open(model.clone(), Device::Cpu, Some(1), kv).unwrap(),
+                Text::Whole(text.clone()),
+                &request,
+            )
+            .map_or(0, |mut speech| speech.ids().unwrap().text.len())
+                < 4000
+            {
+                text += &"A thin mist lay over the fields. ".repeat(4);
+            }
+            let mut stream = engine.speak(&text, &request).unwrap();
+            while let Read::Got(_) = stream.read_frames(&mut [[0; 16]; 8], PATIENCE).unwrap() {}
+            let memory = engine.memory().unwrap();
+            println!("{name}, {kv:?}: {memory:?}, of {most} bytes at most");
+            // With keys and values in f32 it is some more, and only said.
+            assert!(kv == KvNumbers::F32 || memory.total_bytes <= most, "{name}: {memory:?}");
+        }
+    }
 }
 
 // ---- prefixes ------------------------------------------------------------------------------------------------
