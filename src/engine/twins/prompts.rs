@@ -21,8 +21,10 @@ fn prompts_of_one_position_and_a_few() {
     let cpu = Arc::new(Reference::new(model.clone(), None).unwrap());
     let gpu = stepwise::Gpu::open(&model, 0, KvNumbers::F32).unwrap();
     let sampling = SamplingOptions::default().settle(&model.config.sampling).unwrap();
-    let position =
-        |i: u32| Position { text: 5 + 3 * i, codec: if i % 3 == 0 { CodecInput::None } else { CodecInput::Id(i) } };
+    let position = |i: u32| Position {
+        text: 5 + 3 * i,
+        codec: if i.is_multiple_of(3) { CodecInput::None } else { CodecInput::Id(i) },
+    };
     for count in [1, 2, 3, 15, 16, 17, 255, 256, 257] {
         let prompt: Vec<Position> = (0..count).map(position).collect();
         let run = |stepwise: &dyn Stepwise| {
