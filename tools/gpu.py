@@ -8,12 +8,14 @@ Steps, in the order of a whole run:
     driver    the driver's floor                            twins     each kernel against the reference's function
     goldens   the recordings of the official package, and the engine's tests, on the GPU
     small     a GPU against the CPU, tiny and demo models   ptx       all of these with the embedded PTX compiled by the driver
-    models    makes the full-size models in --scratch       full      those against the CPU reference
-    bench     qwentts bench on them                         speed     linear and gemm alone, in GB/s
+    models    makes the full-size models in --scratch       full      those against the CPU reference; minutes
+    recorded  the official package's full-size recording in --recorded (`make golden-full`), walked on the GPU
+    bench     qwentts bench on them, with bounds            speed     linear, gemm and conv alone, in GB/s
     soak      20,000 frames without drift, and a storm      sanitize  compute-sanitizer, its four tools
 
-Each step has a time limit, prints one line, and leaves its log in $OUT or target/gpu-out; a failure does not stop the next. A
-table ends it; the exit status is 1 where something failed. What runs no test is a failure, too.
+Each step has a time limit, prints one line, and leaves its log in target/gpu-out; a failure does not stop the next. A table
+ends it, and all logs are packed into $OUT/gpu-logs.tar.gz where OUT is set; the exit status is 1 where something failed. What
+runs no test is a failure, too.
 """
 
 import argparse
@@ -32,7 +34,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 PACK = ROOT / "target/gpu"  # what travels: all binaries in one file, and what they were built of
 BIN = ROOT / "target/gpu-bin"  # where they are unpacked
-OUT = Path(os.environ.get("OUT") or ROOT / "target/gpu-out")
+OUT = ROOT / "target/gpu-out"
 TESTS = ["golden", "streaming", "live", "engine", "soak", "gpu"]
 FEATURES = "hub,cuda"  # without `demo`: its model is in the tree anyway
 LIMIT_MIB = 64  # of the pack and the tree together: what a lent machine takes
@@ -40,6 +42,14 @@ FULL = {"full-0b6-base": 1, "full-1b7-base": 1}
 GPU = {"QWENTTS_TEST_DEVICE": "cuda:0"}
 IGNORED = ["--ignored", "--nocapture", "--test-threads", "1"]
 SANITIZERS = {"memcheck": 240, "initcheck": 180, "synccheck": 120, "racecheck": 240}
+# What `bench` must show of a full-size model, in ms: a frame, a packet of one, the first sound of a prompt of some 20 tokens.
+BOUNDS = {
+    "a frame": (lambda d: d["frame_ms"]["talker"] + d["frame_ms"]["predictor"], 4.0),
+    "a packet of one frame": (lambda d: d["codec_packet_ms"]["of_1"], 1.5),
+    "first sound": (lambda d: d["first_sound_ms"], 20.0),
+}
+# Short, so that weights without training, which rarely end, speak for some seconds and not for a minute.
+BENCH = ["--runs", "3", "--cancels", "3", "--live", "--json", "--text", "Hello, how are you on this fine day?"]
 
 
 # ---- pack
@@ -95,10 +105,11 @@ def git(*words):
 
 
 class Piece:
-    """One command of a step: its name, words, limit in seconds, environment. `tests`: it must run some."""
+    """One command of a step: its name, words, limit in seconds, environment. `tests`: it must run some. `bounds`: of figures
+    that it prints as JSON."""
 
-    def __init__(self, name, words, limit, env=None, tests=True, wrapped=()):
-        self.name, self.limit, self.env, self.tests = name, limit, env or {}, tests
+    def __init__(self, name, words, limit, env=None, tests=True, wrapped=(), bounds=None):
+        self.name, self.limit, self.env, self.tests, self.bounds = name, limit, env or {}, tests, bounds or {}
         self.words = [*wrapped, str(BIN / words[0]) if words[0] in ("lib", "qwentts", *TESTS) else words[0], *words[1:]]
 
 
@@ -139,17 +150,19 @@ def steps(options):
             wrapped = [sanitizer, "--tool", tool, "--error-exitcode", "9", "--print-limit", "20"]
             wrapped += ["--report-api-errors", "no"] * (tool == "memcheck")
             yield twins(limit, ["trouble"], f"{tool}-twins", wrapped=wrapped)
-            words = ["gpu", *IGNORED, "small_sound", "speech_in_turns", "limit_of_keys"]
+            words = ["gpu", *IGNORED, "small_sound", "speech_in_turns", "limit_of_keys", "two_engines"]
             yield Piece(f"{tool}-speech", words, limit, GPU, wrapped=wrapped)
 
     def bench():
-        for folder in models:
-            if not (folder / "made").exists():
-                raise RuntimeError(f"{folder} is not there: run the step models first")
-            words = ["qwentts", "bench", "-m", str(folder), "--device", "cuda:0", "--runs", "5", "--json"]
-            yield Piece(folder.name, words, 120, tests=False)
-        words = ["qwentts", "bench", "-m", "models/demo", "--device", "cuda:0", "--runs", "5", "--json"]
-        yield Piece("demo", words, 60, tests=False)
+        for folder in [*made(models), Path("models/demo")]:
+            words = ["qwentts", "bench", "-m", str(folder), "--device", "cuda:0", *BENCH]
+            yield Piece(folder.name, words, 90, tests=False, bounds=BOUNDS)
+
+    def recorded():
+        if not options.recorded:
+            raise RuntimeError("--recorded DIR is missing: what `make golden-full` wrote")
+        env = GPU | {"QWENTTS_GOLDEN_FULL": str(Path(options.recorded).resolve())}
+        yield Piece("recorded", ["golden", *IGNORED, "at_full_size_too"], 240, env)
 
     storm = GPU | {"SOAK_SECONDS": "60"}
     return {
@@ -159,7 +172,8 @@ def steps(options):
         "small": lambda: [small()],
         "ptx": lambda: [twins(env=ptx), *goldens(ptx), small(ptx)],
         "models": lambda: list(make_models(options)),
-        "full": lambda: [Piece("full", ["gpu", *IGNORED, "full_size"], 480, GPU | full_size_env(models))],
+        "full": lambda: [Piece("full", ["gpu", *IGNORED, "full_size"], 900, GPU | full_size_env(models))],
+        "recorded": lambda: list(recorded()),
         "bench": lambda: list(bench()),
         "speed": lambda: [Piece("speed", ["lib", *IGNORED, "speed_of"], 120)],
         "soak": lambda: [
@@ -170,11 +184,15 @@ def steps(options):
     }
 
 
-def full_size_env(models):
+def made(models):
     for folder in models:
         if not (folder / "made").exists():
             raise RuntimeError(f"{folder} is not there: run the step models first")
-    return {"QWENTTS_GPU_MODELS": ":".join(map(str, models))}
+    return models
+
+
+def full_size_env(models):
+    return {"QWENTTS_GPU_MODELS": ":".join(map(str, made(models)))}
 
 
 def make_models(options):
@@ -227,6 +245,9 @@ def run(options):
     (OUT / "summary.json").write_text(
         json.dumps([{"step": s, "ok": ok, "seconds": round(t, 1), "words": w} for s, ok, t, w in table], indent=1)
     )
+    if "OUT" in os.environ:
+        with tarfile.open(Path(os.environ["OUT"]) / "gpu-logs.tar.gz", "w:gz") as files:
+            files.add(OUT, "gpu-logs")
     return f"failed: {', '.join(failed)}" if failed else ""
 
 
@@ -303,6 +324,11 @@ def one(piece, step, until, process):
         names = sorted(set(re.findall(r"^    ([a-z_0-9:]+)$", said, re.M)))
         what += [name.rsplit("::", 1)[-1] for name in names[:6]]
     ok = status == 0 and (passed > 0 or not piece.tests)
+    if status == 0 and piece.bounds:
+        figures = json.loads(said[said.index("{"):])
+        for name, (of, most) in piece.bounds.items():
+            what.append(f"{name} {of(figures):.2f} ms")
+            ok &= of(figures) <= most
     if piece.tests and status == 0 and not passed:
         what.append("no test ran")
     return ok, f"{piece.name}: {', '.join(map(str, what)) or 'done'}"
@@ -317,6 +343,7 @@ def main():
     running = verbs.add_parser("run", help="run all steps, or these")
     running.add_argument("steps", nargs="*", metavar="STEP")
     running.add_argument("--scratch", default="/tmp/qwentts-models", help="where full-size models are made: 7 GB")
+    running.add_argument("--recorded", help="the folder that `make golden-full` wrote: target/golden-full")
     running.add_argument("--limit", type=float, default=86400, help="seconds for all together")
     running.set_defaults(verb=run)
     options = parser.parse_args()
