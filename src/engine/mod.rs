@@ -240,7 +240,7 @@ impl Engine {
     }
 
     /// Ends the engine: what still speaks is cancelled, and no stream can be opened. Waits for the work under way, a frame
-    /// at most. Again is nothing.
+    /// at most, or on a GPU a prompt. Again is nothing.
     pub fn close(&self) {
         self.core.inbox.close(Error::Closed);
         let thread = self.core.worker.lock().unwrap_or_else(PoisonError::into_inner).take();
