@@ -293,13 +293,16 @@ impl Kernels {
         };
         let speaker = module("speaker")?;
         let gemm = module("gemm")?;
-        let tile = |name: &'static CStr| -> Result<Gemm> {
+        let tile = |name: &'static CStr, threads| -> Result<Gemm> {
             let function = gemm.function(name)?;
             let size = name.to_str().ok().and_then(|name| name.rsplit_once('_')?.1.split_once('x'));
             let Some((Ok(rows), Ok(outputs))) = size.map(|(rows, outputs)| (rows.parse(), outputs.parse())) else {
                 return Err(Error::compute("kernels", format!("{name:?} does not say its tile")));
             };
-            let threads = function.most_threads()?;
+            let bound = function.most_threads()?;
+            if bound < threads {
+                return Err(Error::compute("kernels", format!("{name:?} takes {bound} threads, not {threads}")));
+            }
             Ok(Gemm { function, rows, outputs, threads })
         };
         let rms_norm = norm.function(c"rms_norm")?;
@@ -344,13 +347,13 @@ impl Kernels {
             keep: conv.function(c"keep")?,
             gemm: [
                 vec![
-                    tile(c"gemm_bf16_16x64")?,
-                    tile(c"gemm_bf16_32x64")?,
-                    tile(c"gemm_bf16_64x64")?,
-                    tile(c"gemm_bf16_64x128")?,
+                    tile(c"gemm_bf16_16x64", 128)?,
+                    tile(c"gemm_bf16_32x64", 128)?,
+                    tile(c"gemm_bf16_64x64", 128)?,
+                    tile(c"gemm_bf16_64x128", 256)?,
                 ],
-                vec![tile(c"gemm_f16_32x64")?],
-                vec![tile(c"gemm_f32_16x64")?, tile(c"gemm_f32_32x64")?, tile(c"gemm_f32_64x64")?],
+                vec![tile(c"gemm_f16_32x64", 128)?],
+                vec![tile(c"gemm_f32_16x64", 128)?, tile(c"gemm_f32_32x64", 128)?, tile(c"gemm_f32_64x64", 128)?],
             ],
         })
     }

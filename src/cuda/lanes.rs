@@ -36,7 +36,10 @@ pub(crate) struct Lanes {
 struct Slot {
     turn: u64,
     end: Option<End>,
+    /// A step could not begin; a step before it may still be the end, and then that is no failure.
     failed: bool,
+    /// Nor could a decode: nothing more can come of it.
+    mute: bool,
 }
 
 /// A piece of work of a slot's utterance.
@@ -90,8 +93,8 @@ impl Lanes {
     }
 
     fn begin(&mut self, slot: SlotId, work: Work) {
-        let Slot { turn, end, failed } = self.slots[slot];
-        if failed {
+        let Slot { turn, end, failed, mute } = self.slots[slot];
+        if mute || failed && !matches!(work, Work::Decode { .. }) {
             return; // its failure is the answer to all that was asked of it since
         }
         let behind_the_end = false;
@@ -99,7 +102,7 @@ impl Lanes {
             Work::Step { .. } if end.is_some() => self.answer_end(slot),
             Work::Decode { frames } => {
                 let work = self.loaded.codec.decode(slot, &frames);
-                self.slots[slot].failed = work.is_err();
+                self.slots[slot].mute = work.is_err();
                 self.decoding.push_back(UnderWay { slot, turn, behind_the_end, work });
             }
             step => {
@@ -165,12 +168,9 @@ impl Lanes {
                 Err(error) => wanted.then_some(Did::Failed(error)),
             };
             if let Some(Did::Ended(end)) = what {
-                let of_it = |slot_and_turn| slot_and_turn == (slot, turn);
-                let behind = self.stepping.iter_mut().filter(|w| of_it((w.slot, w.turn)));
+                let behind = self.stepping.iter_mut().filter(|w| (w.slot, w.turn) == (slot, turn));
                 let behind = behind.map(|w| w.behind_the_end = true).count();
-                // That a step behind the end could not begin is no failure of it.
-                let failed = self.decoding.iter().any(|w| of_it((w.slot, w.turn)) && w.work.is_err());
-                self.slots[slot] = Slot { turn, end: Some(end), failed };
+                (self.slots[slot].end, self.slots[slot].failed) = (Some(end), false);
                 (0..behind).for_each(|_| self.answer_end(slot));
             }
             done.extend(what.map(|what| Done { slot, what }));

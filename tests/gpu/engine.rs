@@ -130,10 +130,11 @@ fn resident_bytes() -> usize {
     status.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
 }
 
-/// Bytes of the GPU that are in use, whoever uses them, as the driver's own tool says.
+/// Bytes of the GPU that are in use, whoever uses them, as the driver's own tool says; 0 on the CPU.
 fn gpu_bytes() -> usize {
+    let Device::Cuda(index) = device() else { return 0 };
     let mut query = std::process::Command::new("nvidia-smi");
-    query.args(["--query-gpu=memory.used", "--format=csv,noheader,nounits", "--id=0"]);
+    query.args(["--query-gpu=memory.used", "--format=csv,noheader,nounits"]).arg(format!("--id={index}"));
     let said = String::from_utf8(query.output().unwrap().stdout).unwrap();
     said.trim().parse::<usize>().unwrap() << 20
 }
@@ -323,7 +324,8 @@ fn an_end_at_a_pages_edge_is_an_end() {
     assert_eq!((expected.frames.len(), expected.end), (frames, End::Length));
     let narrow = EngineOptions { kv_positions: Some(64), ..options(1) };
     let engine = Engine::with_model(model, &narrow).unwrap();
-    for _ in 0..3 {
+    for widths in [vec![1, 2, 4, 8], vec![1], vec![7]] {
+        request.delivery.chunk_frames = widths;
         assert!(say(&engine, TEXTS[2], &request).unwrap() == expected);
     }
 }
@@ -549,7 +551,7 @@ fn a_prefix_outlives_its_first_speaker_and_many_others() {
 #[ignore = "needs an NVIDIA GPU"]
 fn prefixes_give_way_to_who_speaks() {
     let model = open(&support::checkpoint("tiny-1b7-base", 1));
-    let limited = EngineOptions { kv_positions: Some(128), ..options(3) };
+    let limited = EngineOptions { kv_positions: Some(128), prefix_positions: 128, ..options(3) };
     let [engine, free] = [limited, options(3)].map(|options| Engine::with_model(model.clone(), &options).unwrap());
     // Three voices that need a page each, and get to no end before they are heard.
     let voices = (0..100).map(|which| {

@@ -205,6 +205,8 @@ impl Bench {
         let mut request = Request { voice, randomness: Randomness::Seed(1), ..Default::default() };
         // As speech is used: drawn, whatever the checkpoint's own setting.
         request.sampling.draws(true);
+        // The bare loop knows no other end for weights that never choose one.
+        request.sampling.max_new_tokens.get_or_insert(300);
         let bare = self.device.bare(model.clone())?;
 
         let scans = if self.scan_first_chunk { 12 * self.runs } else { 0 };
