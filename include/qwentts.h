@@ -321,8 +321,6 @@ typedef struct {
   uint32_t cap_frames_per_token;
   // Not 0: control strings in the text are controls. 0.
   uint32_t special_tokens;
-  // Not 0: cut the text as the official package does for a local folder, rather than for a hub id. 0.
-  uint32_t folder_regex;
   // Frames that are delivered together, each 1 to 32; the last before a 0 repeats. 1, 2, 4, 8.
   uint32_t chunk_frames[QWENTTS_CHUNK_WIDTHS];
 } qwentts_stream_options;

@@ -122,8 +122,6 @@ pub struct qwentts_stream_options {
     pub cap_frames_per_token: u32,
     /// Not 0: control strings in the text are controls. 0.
     pub special_tokens: u32,
-    /// Not 0: cut the text as the official package does for a local folder, rather than for a hub id. 0.
-    pub folder_regex: u32,
     /// Frames that are delivered together, each 1 to 32; the last before a 0 repeats. 1, 2, 4, 8.
     pub chunk_frames: [u32; QWENTTS_CHUNK_WIDTHS],
 }
@@ -131,7 +129,7 @@ pub struct qwentts_stream_options {
 /// A struct that begins with its size, of which any bytes are a value.
 ///
 /// # Safety
-/// `repr(C)`, its first field is the `u32` size, and it is of plain numbers and pointers.
+/// `repr(C)` without padding, its first field is the `u32` size, and it is of plain numbers and pointers.
 pub(super) unsafe trait Sized32: Copy {
     /// Bytes of the first version that was released: no caller can have a smaller one.
     const FIRST_BYTES: usize;
@@ -182,7 +180,6 @@ unsafe impl Sized32 for qwentts_stream_options {
             cap_frames: delivery.length_cap.frames as u32,
             cap_frames_per_token: delivery.length_cap.frames_per_token as u32,
             special_tokens: 0,
-            folder_regex: 0,
             chunk_frames,
         }
     }
@@ -374,7 +371,7 @@ impl qwentts_stream_options {
             instruct: instruct.map(str::to_owned),
             sampling,
             randomness: Randomness::Seed(self.seed),
-            regex: if self.folder_regex == 0 { Regex::Qwen } else { Regex::Mistral },
+            regex: Regex::default(),
             special_tokens: self.special_tokens != 0,
             delivery,
         })

@@ -140,6 +140,19 @@ enum Reader {
     Callback,
 }
 
+impl Reader {
+    /// The reader of a stream that nobody has read yet.
+    fn take_fresh(&mut self) -> Option<AudioReader> {
+        match std::mem::replace(self, Reader::Callback) {
+            Reader::Fresh(reader) => Some(reader),
+            decided => {
+                *self = decided;
+                None
+            }
+        }
+    }
+}
+
 impl Handle for qwentts_stream {
     const NAME: &'static str = "stream";
     fn process(&self) -> u32 {
@@ -343,9 +356,7 @@ impl qwentts_stream {
         read: impl FnOnce(&mut AudioReader) -> std::result::Result<Read<usize>, Fault>,
     ) -> std::result::Result<qwentts_status, Fault> {
         let mut by = self.reader.try_lock().map_err(|_| second_reader())?;
-        if let Reader::Fresh(_) = &*by
-            && let Reader::Fresh(reader) = std::mem::replace(&mut *by, Reader::Callback)
-        {
+        if let Some(reader) = by.take_fresh() {
             *by = Reader::Pull(reader);
         }
         let Reader::Pull(reader) = &mut *by else {
@@ -392,7 +403,7 @@ pub unsafe extern "C" fn qwentts_stream_set_callback(
             return Err(Fault::argument("output: has frames; a callback takes samples alone"));
         }
         let mut by = stream.reader.try_lock().map_err(|_| second_reader())?;
-        let Reader::Fresh(reader) = std::mem::replace(&mut *by, Reader::Callback) else {
+        let Some(reader) = by.take_fresh() else {
             return Err(Fault::argument("stream: is read already, or has a callback"));
         };
         let delivery = Delivery { reader, call, user: User(user) };
