@@ -5,6 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::{env, fs};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
@@ -42,7 +43,10 @@ fn run(command: &mut Command) -> Output {
 
 /// Compiles a source of the tree as `language` ("c99" or "c++17") and links it with the library.
 fn compile(source: &str, language: &str) -> PathBuf {
-    let to = folder().join(format!("{}-{language}", source.replace(['/', '.'], "-")));
+    // Two tests may want the same one at the same time.
+    static COMPILED: AtomicUsize = AtomicUsize::new(0);
+    let number = COMPILED.fetch_add(1, Relaxed);
+    let to = folder().join(format!("{}-{number}", source.replace(['/', '.'], "-")));
     let mut compiler = Command::new(if language == "c99" { "cc" } else { "c++" });
     if language == "c++17" && source.ends_with(".c") {
         compiler.args(["-x", "c++"]);
@@ -51,7 +55,10 @@ fn compile(source: &str, language: &str) -> PathBuf {
     if source.starts_with("tests/") {
         compiler.arg("-D_POSIX_C_SOURCE=200809L");
     }
-    compiler.arg(format!("-std={language}")).args(WARNINGS).arg("-I").arg(Path::new(ROOT).join("include"));
+    compiler.arg(format!("-std={language}")).args(WARNINGS);
+    for include in ["include", "ffi_examples/cpp"] {
+        compiler.arg("-I").arg(Path::new(ROOT).join(include));
+    }
     compiler.arg(Path::new(ROOT).join(source)).arg("-o").arg(&to);
     compiler.arg("-L").arg(folder()).args(["-lqwentts", "-pthread"]);
     run(&mut compiler);
@@ -137,11 +144,8 @@ fn the_c_examples_speak() {
         assert!((24_000..480_000).contains(&spoken.len()), "{language}: {} bytes", spoken.len());
     }
     // Live text is heard as the same text at once; the embedded model's own layout for whole text is another one.
-    let mut live = program(&compile("ffi_examples/c/live.c", "c99"))
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut live =
+        program(&compile("ffi_examples/c/live.c", "c99")).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let mut text = live.stdin.take().unwrap();
     for byte in SENTENCE.as_bytes() {
         std::io::Write::write_all(&mut text, &[*byte]).unwrap();
@@ -164,4 +168,67 @@ fn the_cpp_example_speaks_the_same() {
     let failed = program(&compile("ffi_examples/cpp/speak.cpp", "c++17")).args(["x", "/no/such"]).output().unwrap();
     assert_eq!(failed.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&failed.stderr).starts_with("/no/such: is no folder"));
+}
+
+// ---- what is installed -----------------------------------------------------------------------------------------
+
+/// A prefix with the library, as `make install` leaves it.
+fn installed() -> &'static Path {
+    static PREFIX: OnceLock<PathBuf> = OnceLock::new();
+    PREFIX.get_or_init(|| {
+        let prefix = folder().join("prefix");
+        let script = Path::new(ROOT).join("tools/install.sh");
+        run(Command::new("sh").arg(script).arg(library().parent().unwrap()).arg(&prefix).env_remove("DESTDIR"));
+        prefix
+    })
+}
+
+#[test]
+fn a_consumer_finds_it_by_pkg_config_or_links_it_whole() {
+    let prefix = installed();
+    let ask = |what: &[&str]| {
+        let mut ask = Command::new("pkg-config");
+        ask.env("PKG_CONFIG_PATH", prefix.join("lib/pkgconfig")).args(what).arg("qwentts");
+        String::from_utf8(run(&mut ask).stdout).unwrap()
+    };
+    assert_eq!(ask(&["--modversion"]).trim(), env!("CARGO_PKG_VERSION"));
+    let flags = ask(&["--cflags", "--libs"]);
+    let (shared, whole) = (folder().join("installed"), folder().join("whole"));
+    let compile = |to: &Path, rest: &str| {
+        let mut compiler = Command::new("cc");
+        compiler.arg(Path::new(ROOT).join("ffi_examples/c/speak.c")).arg("-o").arg(to).args(rest.split_whitespace());
+        run(&mut compiler);
+    };
+    compile(&shared, &flags);
+    let archive = prefix.join("lib/libqwentts.a").display().to_string();
+    let private = ask(&["--cflags", "--libs", "--static"]).replace("-lqwentts", &archive);
+    compile(&whole, &private);
+    let spoken = |program: &Path| {
+        let file = folder().join("installed.wav");
+        run(Command::new(program).arg(SENTENCE).arg(&file).env("LD_LIBRARY_PATH", prefix.join("lib")));
+        wav(&file)
+    };
+    assert_eq!(spoken(&shared), spoken(&whole));
+    let needed = |program: &Path| {
+        let read = run(Command::new("readelf").arg("-d").arg(program)).stdout;
+        String::from_utf8_lossy(&read).contains("libqwentts.so.0")
+    };
+    assert!(needed(&shared) && !needed(&whole));
+}
+
+#[test]
+#[ignore = "needs cmake"]
+fn a_consumer_finds_it_by_cmake() {
+    let (prefix, build) = (installed(), folder().join("cmake"));
+    let mut configure = Command::new("cmake");
+    configure.arg("-S").arg(Path::new(ROOT).join("ffi_examples/cmake")).arg("-B").arg(&build);
+    run(configure.arg(format!("-DCMAKE_PREFIX_PATH={}", prefix.display())));
+    run(Command::new("cmake").arg("--build").arg(&build));
+    let file = folder().join("cmake.wav");
+    let spoken = ["speak", "speak_static"].map(|name| {
+        run(Command::new(build.join(name)).arg(SENTENCE).arg(&file));
+        wav(&file)
+    });
+    assert_eq!(spoken[0], spoken[1]);
+    assert!(!run(Command::new(build.join("speak_cpp")).arg(SENTENCE)).stdout.is_empty());
 }

@@ -132,5 +132,5 @@ fn the_c_header_is_what_src_ffi_says() {
         std::fs::write(&at, &made).unwrap();
     }
     let same = std::fs::read(&at).is_ok_and(|committed| committed == made);
-    assert!(same, "include/qwentts.h is not what src/ffi gives: UPDATE=1 cargo test --test generated");
+    assert!(same, "include/qwentts.h is not what src/ffi gives: make header");
 }

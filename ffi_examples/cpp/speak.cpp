@@ -2,8 +2,7 @@
 //   c++ -std=c++17 speak.cpp $(pkg-config --cflags --libs qwentts) -o speak
 //   ./speak "Good morning." [MODEL_FOLDER] | aplay -f FLOAT_LE -r 24000
 #include <cstdio>
-
-#include "qwentts.hpp"
+#include <qwentts.hpp>
 
 int main(int argc, char** argv) try {
     if (argc < 2) {
