@@ -1,5 +1,6 @@
 # Every target is a line or two over cargo or python. Built in release, so that demo and test share what is compiled.
 PYTHON ?= python3
+PREFIX ?= /usr/local
 OFFICIAL = target/python/official
 EARS = target/python/ears
 FULL = target/golden-full
@@ -8,7 +9,7 @@ LIBCLANG = target/python/libclang
 # build.rs looks here too, where CUDA_HOME and PATH have no nvcc.
 NVCC = target/cuda
 
-.PHONY: help demo test nvcc kernels gpu gpu-pack bindings loom soak fuzz golden golden-full listen peers
+.PHONY: help demo test install header cmake nvcc kernels gpu gpu-pack bindings loom soak fuzz golden golden-full listen peers
 .DELETE_ON_ERROR:
 
 help: ## this list
@@ -25,6 +26,16 @@ test: $(if $(filter x86_64Linux,$(shell uname -m)$(shell uname -s)),$(NVCC)/read
 	cargo clippy --release --locked --all-targets --no-default-features -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --release --locked --no-deps
 	cargo test --release --locked
+
+install: ## the library for C and C++: PREFIX=/usr/local, DESTDIR for packagers; header, shared and static, pkg-config, CMake
+	cargo build --release --locked --lib
+	sh tools/install.sh target/release $(PREFIX)
+
+header: ## write include/qwentts.h from src/ffi
+	UPDATE=1 cargo test --release --locked --test generated the_c_header
+
+cmake: ## build ffi_examples/cmake against an installed library; needs cmake
+	cargo test --release --locked --test c_api -- --ignored cmake
 
 nvcc: $(NVCC)/ready ## fetch a CUDA compiler (270 MB, x86-64 Linux) for builds on a machine without one
 

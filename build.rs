@@ -16,6 +16,10 @@ const PTX: &str = "80 120";
 const VERSIONS: std::ops::RangeInclusive<(u32, u32)> = (12, 8)..=(13, 0);
 
 fn main() {
+    // The library's file is named by its ABI's major, which src/ffi has.
+    if env::var("CARGO_CFG_TARGET_OS").is_ok_and(|os| os == "linux") {
+        println!("cargo::rustc-cdylib-link-arg=-Wl,-soname,libqwentts.so.0");
+    }
     for name in ["CUDA_HOME", "PATH", "QWENTTS_CUDA_ARCHS"] {
         println!("cargo::rerun-if-env-changed={name}");
     }

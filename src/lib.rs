@@ -24,7 +24,8 @@
 //! ```
 //!
 //! The modules, from the ground up: [`error`], [`frame`]; [`source`], [`request`], [`device`], [`config`], `weights`; `prompt`, `state`,
-//! [`model`], `hub`, `backend` (the seam); [`cpu`] and `cuda`; [`engine`], and beside it [`speech`], the bare loop, with [`trace`].
+//! [`model`], `hub`, `backend` (the seam); [`cpu`] and `cuda`; [`engine`], and beside it [`speech`], the bare loop, with [`trace`];
+//! on top `ffi`, the C ABI (`include/qwentts.h`).
 //! Imports go downwards only. Two stand aside: [`driver`], which knows no word of speech, and [`check`], which measures
 //! finished sound.
 #![deny(unsafe_code)]
@@ -41,6 +42,7 @@ pub mod device;
 pub mod driver;
 pub mod engine;
 pub mod error;
+mod ffi;
 pub mod frame;
 #[cfg(feature = "hub")]
 pub mod hub;

@@ -117,3 +117,18 @@ fn kernel_arguments_are_those_of_args_h() {
         .blocklist_item("QWENTTS_ARGS_H");
     committed("src/cuda/args.rs", builder);
 }
+
+#[test]
+fn the_c_header_is_what_src_ffi_says() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let config = cbindgen::Config::from_file(root.join("cbindgen.toml")).expect("cbindgen.toml is read");
+    let builder = cbindgen::Builder::new().with_config(config).with_src(root.join("src/ffi/mod.rs"));
+    let mut made = Vec::new();
+    builder.generate().expect("cbindgen makes it").write(&mut made);
+    let at = root.join("include/qwentts.h");
+    if std::env::var_os("UPDATE").is_some() {
+        std::fs::write(&at, &made).unwrap();
+    }
+    let same = std::fs::read(&at).is_ok_and(|committed| committed == made);
+    assert!(same, "include/qwentts.h is not what src/ffi gives: make header");
+}

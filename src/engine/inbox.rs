@@ -89,6 +89,11 @@ impl<T> Inbox<T> {
         self.wake(state);
     }
 
+    /// Why no more streams are taken.
+    pub fn closed(&self) -> Option<Error> {
+        lock(&self.state).news.closed.clone()
+    }
+
     /// Has the worker look, wherever it waits.
     fn wake(&self, state: MutexGuard<State<T>>) {
         self.arrived.notify_one();

@@ -3,9 +3,12 @@
 //! A caller opens streams, pushes text and reads sound; everything else is the worker's (`worker`), which drives a backend
 //! through the seam (`crate::backend`). A stream and the worker share a `ring`; all streams share the `inbox`.
 
+mod events;
 mod inbox;
 #[cfg(all(test, qwentts_loom))]
 mod orders;
+#[cfg(target_os = "linux")]
+mod readiness;
 mod resample;
 mod ring;
 #[cfg(all(test, not(qwentts_loom)))]
@@ -18,6 +21,7 @@ mod twins;
 mod utterance;
 mod worker;
 
+pub use events::{Event, Events, WordMark};
 pub use inbox::Counts;
 pub use resample::RATES_HZ;
 pub use ring::{Chunk, Ended, Read, Wait};
@@ -25,6 +29,7 @@ pub use stats::{Stats, percentile};
 pub use stream::{AudioReader, Canceller, Stream, TextWriter};
 
 use crate::backend::Backend;
+use crate::config::ModelKind;
 use crate::cpu;
 #[cfg(feature = "cuda")]
 use crate::cuda;
@@ -33,7 +38,7 @@ use crate::error::{Error, Result};
 use crate::frame::{SAMPLE_RATE, SAMPLES_PER_FRAME};
 use crate::model::Model;
 use crate::prompt::Prompt;
-use crate::request::{Layout, Request};
+use crate::request::{Layout, Request, Voice, VoicePrompt};
 use crate::source::ModelSource;
 use inbox::Inbox;
 use resample::Resampler;
@@ -211,15 +216,15 @@ impl Engine {
         let mut prompt = self.prompt(request)?;
         prompt.push(text)?;
         prompt.end()?;
-        self.begin(prompt, request, Some(began))
+        self.begin(prompt, request, Some((began, text)))
     }
 
     fn prompt(&self, request: &Request) -> Result<Prompt> {
         Prompt::new(&self.core.model.config, &self.core.model.tokenizer, request)
     }
 
-    /// `began`: when the text came, if it is all there.
-    fn begin(&self, prompt: Prompt, request: &Request, began: Option<Instant>) -> Result<Stream> {
+    /// `whole`: when the text came, and the text, if it is all there.
+    fn begin(&self, prompt: Prompt, request: &Request, whole: Option<(Instant, &str)>) -> Result<Stream> {
         let sampling = request.sampling.settle(&self.core.model.config.sampling)?;
         request.randomness.check()?;
         let delivery = request.delivery.clone();
@@ -227,16 +232,48 @@ impl Engine {
         let resampler = Resampler::new(delivery.sample_rate_hz)?;
         let samples_per_frame = SAMPLES_PER_FRAME * delivery.sample_rate_hz as usize / SAMPLE_RATE as usize;
         let stats = Stats::new(prompt.layout(), prompt.text_tokens(), prompt.missing_tokens());
+        let began = whole.map(|(began, _)| began);
         let ring = Ring::new(delivery.output, samples_per_frame, stats, began, self.core.inbox.open.clone());
+        whole.iter().for_each(|(_, text)| ring.note_text(text));
         let ring = Arc::new(ring);
         let randomness = request.randomness.clone();
         let id = self.core.inbox.open(New { ring: ring.clone(), prompt, sampling, randomness, delivery, resampler })?;
-        Ok(Stream::new(self.core.clone(), ring, id, began.is_some()))
+        Ok(Stream::new(self.core.clone(), ring, id, whole.is_some()))
     }
 
     /// How many streams there are.
     pub fn counts(&self) -> Counts {
         self.core.inbox.counts()
+    }
+
+    /// Speaks a few frames that nobody hears, so that the first stream need not wait for what is done once: pages of mapped
+    /// weights, memory, clocks. Waits until they are made.
+    pub fn warm_up(&self) -> Result<()> {
+        let config = &self.core.model.config;
+        let mut request = Request { voice: self.any_voice(), ..Request::default() };
+        request.sampling.max_new_tokens = Some(1 + request.delivery.chunk_frames.iter().sum::<usize>());
+        if config.kind == ModelKind::VoiceDesign {
+            request.instruct = Some("A calm voice.".to_owned());
+        }
+        self.speak("This is only to be ready.", &request)?.chunks().try_for_each(|chunk| chunk.map(|_| ()))
+    }
+
+    /// A voice that this model can speak in.
+    fn any_voice(&self) -> Voice {
+        let config = &self.core.model.config;
+        match (self.voices().next(), config.kind) {
+            (Some(name), _) => Voice::Preset(name.to_owned()),
+            (None, ModelKind::Base) => {
+                let speaker_vector = vec![0.01; config.talker.hidden];
+                Voice::Cloned(VoicePrompt { speaker_vector, reference: None })
+            }
+            (None, _) => Voice::Unset,
+        }
+    }
+
+    /// Whether streams can be opened: an error says why no more will be, as `stream` would.
+    pub fn health(&self) -> Result<()> {
+        self.core.inbox.closed().map_or(Ok(()), Err)
     }
 
     /// Ends the engine: what still speaks is cancelled, and no stream can be opened. Waits for the work under way, a frame

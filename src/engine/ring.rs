@@ -1,6 +1,9 @@
 //! What one stream's caller and the worker share: text on its way in, sound and frames on their way out, the end.
 //! Everything stands under one lock that nobody holds for longer than a copy; the caller waits here, the worker never.
 
+use super::events::{Cursor, Event, Progress, SpokenText};
+#[cfg(target_os = "linux")]
+use super::readiness::Readiness;
 use super::stats::{Stats, ms};
 use super::sync::{AtomicUsize, Condvar, Mutex, MutexGuard, lock, wait};
 use crate::error::{Error, Result};
@@ -74,6 +77,7 @@ pub struct Ring {
 
 struct State {
     text: Vec<Text>,
+    spoken: SpokenText,
     first_text: Option<Instant>,
     chunks: VecDeque<Chunk>,
     /// Samples of the first chunk that have been read.
@@ -87,6 +91,9 @@ struct State {
     closed: Option<Instant>,
     error: Option<Error>,
     stats: Stats,
+    /// For who waits for more than this stream.
+    #[cfg(target_os = "linux")]
+    readiness: Option<Readiness>,
 }
 
 impl State {
@@ -109,6 +116,7 @@ impl Ring {
     ) -> Ring {
         let state = State {
             text: Vec::new(),
+            spoken: SpokenText::default(),
             first_text,
             chunks: VecDeque::new(),
             read_of_first: 0,
@@ -119,6 +127,8 @@ impl Ring {
             closed: None,
             error: None,
             stats,
+            #[cfg(target_os = "linux")]
+            readiness: None,
         };
         Ring { state: Mutex::new(state), news: Condvar::new(), output, samples_per_frame, open }
     }
@@ -132,11 +142,23 @@ impl Ring {
             return Err(Error::Ended { end });
         }
         state.first_text.get_or_insert_with(Instant::now);
+        let frames = state.stats.frames;
+        match &text {
+            Text::Piece(piece) => state.spoken.push(piece, frames),
+            Text::Flush | Text::End => state.spoken.settle(),
+        }
         // Twice in a row says no more than once.
         if !matches!((&text, state.text.last()), (Text::Flush, Some(Text::Flush))) {
             state.text.push(text);
         }
         Ok(())
+    }
+
+    /// Notes the text of a stream whose worker has it already.
+    pub fn note_text(&self, text: &str) {
+        let mut state = lock(&self.state);
+        state.spoken.push(text, 0);
+        state.spoken.settle();
     }
 
     /// Samples from where the last read stopped. `true` besides: the worker waits for this, and is to be told.
@@ -209,6 +231,7 @@ impl Ring {
         let mut state = lock(&self.state);
         loop {
             if let Some(got) = take(&mut state) {
+                self.tell_readiness(&mut state);
                 let waits = state.paused_above.is_some_and(|most| self.unread_frames(&state) <= most);
                 if waits {
                     state.paused_above = None;
@@ -253,6 +276,68 @@ impl Ring {
         lock(&self.state).stats.clone()
     }
 
+    /// What happened beside the sound, from where `cursor` is.
+    pub fn next_event(&self, cursor: &mut Cursor) -> Read<Event> {
+        let state = lock(&self.state);
+        let ended = state.stats.ended;
+        let of_frames = |frames: usize| frames * self.samples_per_frame;
+        cursor.next(&Progress {
+            text: &state.spoken,
+            first_sound_ms: state.stats.first_sound_ms,
+            samples_per_frame: self.samples_per_frame,
+            read_samples: match self.output {
+                Output::Frames => of_frames(state.read_frames),
+                Output::Samples | Output::Both => state.read_samples,
+            },
+            made_samples: of_frames(state.stats.frames),
+            over: ended.filter(|_| !self.has_more(&state)),
+            ended,
+        })
+    }
+
+    /// A descriptor that is readable while a read without a wait would not say `NotYet`.
+    #[cfg(target_os = "linux")]
+    pub fn readiness(&self) -> Result<Arc<rustix::fd::OwnedFd>> {
+        let mut state = lock(&self.state);
+        if state.readiness.is_none() {
+            let new = Readiness::new().map_err(|e| Error::compute("event handle", e.to_string()))?;
+            state.readiness = Some(new);
+            self.tell_readiness(&mut state);
+        }
+        state.readiness.as_ref().map(Readiness::fd).ok_or_else(|| Error::compute("event handle", "is not there"))
+    }
+
+    /// Nobody waits any more: the descriptor need not live as long as the worker's part of the stream.
+    #[cfg(target_os = "linux")]
+    pub fn forget_readiness(&self) {
+        lock(&self.state).readiness = None;
+    }
+
+    /// Whether there is something to read. Where both are read, sound is what counts: its frames came before.
+    fn has_more(&self, state: &State) -> bool {
+        match self.output {
+            Output::Frames => !state.frames.is_empty(),
+            Output::Samples | Output::Both => !state.chunks.is_empty(),
+        }
+    }
+
+    /// To be called wherever something has come or was taken.
+    fn tell_readiness(&self, state: &mut State) {
+        #[cfg(target_os = "linux")]
+        if state.readiness.is_some() {
+            let ready = state.stats.ended.is_some() || self.has_more(state);
+            state.readiness.iter_mut().for_each(|readiness| readiness.set(ready));
+        }
+        #[cfg(not(target_os = "linux"))]
+        let _ = state;
+    }
+
+    /// Tells every reader that something has come.
+    fn tell(&self, state: &mut State) {
+        self.tell_readiness(state);
+        self.news.notify_all();
+    }
+
     // The worker's side.
 
     /// The text that has come; `None` where nobody wants the speech any more.
@@ -272,7 +357,7 @@ impl Ring {
         if state.closed.is_none() && !chunk.samples.is_empty() {
             state.chunks.push_back(chunk);
             state.note_first();
-            self.news.notify_all();
+            self.tell(&mut state);
         }
     }
 
@@ -284,7 +369,7 @@ impl Ring {
             if self.output == Output::Frames {
                 state.note_first();
             }
-            self.news.notify_all();
+            self.tell(&mut state);
         }
     }
 
@@ -311,7 +396,7 @@ impl Ring {
             self.open.fetch_sub(1, SeqCst);
         }
         state.error = error;
-        self.news.notify_all();
+        self.tell(state);
     }
 
     /// Notes that the slot is free.

@@ -2,6 +2,7 @@
 //! wanted. No call but `read…` waits.
 
 use super::Core;
+use super::events::Events;
 use super::inbox::{Inbox, StreamId};
 use super::ring::{Chunk, Read, Ring, Text, Wait};
 use super::stats::Stats;
@@ -131,6 +132,17 @@ impl Stream {
     /// Something that ends this stream from any thread.
     pub fn canceller(&self) -> Canceller {
         self.reader.canceller()
+    }
+
+    /// See `AudioReader::events`.
+    pub fn events(&self) -> Events {
+        self.reader.events()
+    }
+
+    /// See `AudioReader::event_handle`.
+    #[cfg(target_os = "linux")]
+    pub fn event_handle(&self) -> Result<Arc<std::os::fd::OwnedFd>> {
+        self.reader.event_handle()
     }
 
     /// How it went so far.
@@ -269,6 +281,19 @@ impl AudioReader {
         Canceller { handle: self.handle.clone() }
     }
 
+    /// What happens beside the sound, from the beginning: the first of it, roughly where each word is, the end. May be asked
+    /// by another thread than the one that reads.
+    pub fn events(&self) -> Events {
+        Events::new(self.handle.ring.clone())
+    }
+
+    /// A descriptor for `poll`, `epoll` and their like: readable while `read` without a wait would not say `NotYet` (with
+    /// `Output::Frames`, while `read_frames` would not). It is only to be waited on, neither read nor written.
+    #[cfg(target_os = "linux")]
+    pub fn event_handle(&self) -> Result<Arc<std::os::fd::OwnedFd>> {
+        self.handle.ring.readiness()
+    }
+
     /// How the stream went so far.
     pub fn stats(&self) -> Stats {
         self.handle.ring.stats()
@@ -278,6 +303,8 @@ impl AudioReader {
 impl Drop for AudioReader {
     fn drop(&mut self) {
         self.handle.cancel();
+        #[cfg(target_os = "linux")]
+        self.handle.ring.forget_readiness();
     }
 }
 
