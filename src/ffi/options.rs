@@ -294,6 +294,7 @@ impl qwentts_engine_options {
             kv_positions: (self.kv_positions > 0).then_some(self.kv_positions as usize),
             slots: self.slots as usize,
             queue: self.queue as usize,
+            ..EngineOptions::default()
         };
         Ok((source, options))
     }
