@@ -1,0 +1,145 @@
+"""An engine: a model on one device."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import wave
+import weakref
+from typing import TYPE_CHECKING, Any, BinaryIO, Dict, List, Optional, Union, cast
+
+from ._library import EngineOptions, Handle, Unsupported, checked, fill, fresh, lib, quick
+from ._stream import Options, Pieces, Stream
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+
+class Engine:
+    """A model on one device, shared by threads. Each stream says the same to the bit, whoever else speaks.
+
+    `close`, and the end of a `with` block, ends what still speaks: its streams raise `Cancelled` and can be closed or dropped
+    at any later time. An engine that is dropped closes itself once its last stream is gone. It does not survive a fork: in the
+    child its calls raise `Unsupported`.
+    """
+
+    def __init__(
+        self,
+        model: Union[str, "os.PathLike[str]", None] = None,
+        device: Optional[str] = None,
+        *,
+        slots: Optional[int] = None,
+        queue: Optional[int] = None,
+        threads: Optional[int] = None,
+        kv: Optional[str] = None,
+        kv_positions: Optional[int] = None,
+    ):
+        """Opens a model and waits until its weights are where they are to be, which for a large one on a GPU is seconds.
+
+        model: its folder, as downloaded; None: the small one inside the library.
+        device: "cpu", "cuda" or "cuda:N"; None: a GPU that the library has code for, else the CPU.
+        slots: streams that speak at the same time, 16. queue: streams besides that may wait, 64; beyond it speak raises `Busy`.
+        threads: of the CPU; None: one per core. Results do not depend on it.
+        kv: how a GPU stores keys and values, "f32" (None) or "bf16". kv_positions: how many of them; None: what memory holds.
+        """
+        raw = fresh(EngineOptions)
+        named = dict(device=device, slots=slots, queue=queue, threads=threads, kv=kv, kv_positions=kv_positions)
+        named["model"] = None if model is None else os.fspath(model)
+        for name, value in named.items():
+            if value is not None:
+                fill(raw, name, value)
+        pointer = ctypes.c_void_p()
+        checked(lib.qwentts_engine_open(ctypes.byref(raw), ctypes.byref(pointer)))
+        self._handle = Handle("engine", pointer, lib.qwentts_engine_close)
+        self._finalizer = weakref.finalize(self, self._handle.close)
+        self._info = self._handle.json(quick.qwentts_engine_info)
+        self._numpy: Any
+        try:
+            import numpy
+
+            self._numpy = numpy
+        except ImportError:
+            self._numpy = None
+
+    @property
+    def voices(self) -> List[str]:
+        """The model's preset voices."""
+        return list(self._info["voices"])
+
+    @property
+    def info(self) -> Dict[str, Any]:
+        """What it is: model, kind, device, voices, languages, takes_instruct, sample_rates_hz, frame_ms, codes_per_frame."""
+        return dict(self._info)
+
+    def stats(self) -> Dict[str, Any]:
+        """How it is doing: open (streams that have not ended), speaking, memory (bytes of a GPU, by part; None on the CPU)."""
+        return self._handle.json(quick.qwentts_engine_stats)
+
+    def check(self) -> None:
+        """Raises `DeviceLost`, with the reason, once no stream can speak any more. Never waits."""
+        self._handle.call(quick.qwentts_engine_health)
+
+    def warmup(self) -> None:
+        """Speaks a few frames that nobody hears, so that the first stream finds everything ready. Waits for them."""
+        self._handle.call(lib.qwentts_engine_warmup)
+
+    def speak(self, text: Union[str, bytes, Pieces], **options: Unpack[Options]) -> Stream:
+        """Speaks a text, or text as it comes.
+
+        Of a str all is known at once. From an iterable of str the speech begins with the first certain word: an iterator is
+        drawn on by a thread, since it may wait; an async iterator by a task of the loop that reads. What it raises, the reader
+        raises. Drawing stops once the stream has ended or is closed. Never waits. See `Options`.
+        """
+        return Stream(self, text, options)
+
+    def stream(self, **options: Unpack[Options]) -> Stream:
+        """A stream whose text comes by `push` and ends by `end`. Never waits. See `Options`."""
+        return Stream(self, None, options)
+
+    def say(self, text: Union[str, bytes, Pieces], path: Union[str, "os.PathLike[str]", BinaryIO], **options: Unpack[Options]) -> Dict[str, Any]:
+        """Speaks to a WAV file, 16 bit mono, and waits for it; how it went (`Stream.stats`). What was said before an error
+        stays in the file."""
+        to = cast(Any, os.fspath(path) if isinstance(path, (str, os.PathLike)) else path)
+        with _sound(self, text, options) as stream, wave.open(to, "wb") as file:
+            file.setnchannels(1)
+            file.setsampwidth(2)
+            file.setframerate(stream.sample_rate_hz)
+            for chunk in stream:
+                file.writeframes(chunk)
+            return stream.stats()
+
+    def play(self, text: Union[str, bytes, Pieces], **options: Unpack[Options]) -> Dict[str, Any]:
+        """Speaks to the sound output, by the package sounddevice, and waits for the end; how it went (`Stream.stats`)."""
+        try:
+            import sounddevice  # type: ignore[import-not-found,import-untyped,unused-ignore]
+        except (ImportError, OSError) as error:
+            raise Unsupported(f"play: needs the package sounddevice (pip install sounddevice): {error}") from error
+        with _sound(self, text, options) as stream:
+            with sounddevice.RawOutputStream(samplerate=stream.sample_rate_hz, channels=1, dtype="int16") as output:
+                for chunk in stream:
+                    output.write(memoryview(chunk).cast("B"))
+            return stream.stats()
+
+    def close(self) -> None:
+        """Ends it; see the class. Waits for the work under way, a frame at most; a `warmup` of another thread is not waited for,
+        and ends it then. Any thread; again is nothing."""
+        self._finalizer.detach()
+        self._handle.close()
+
+    @property
+    def closed(self) -> bool:
+        return self._handle.closed
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.close()
+
+
+def _sound(engine: Engine, text: Union[str, bytes, Pieces], options: Options) -> Stream:
+    for name in ("format", "output"):
+        if name in options:
+            raise TypeError(f"{name}: is not for the caller to choose here")
+    sound: Options = {"format": "i16"}
+    return Stream(engine, text, {**options, **sound})
