@@ -74,12 +74,12 @@ class QwenttsTTSSettings(TTSSettings):
 class _Text:
     """What one stream is to say."""
 
-    def __init__(self, options: dict[str, Any], live: bool):
+    def __init__(self, said: str, options: dict[str, Any], live: bool):
+        self.said = said
         self.options = options
         #: Whether more of it may come.
         self.live = live
-        self.said = ""
-        #: The stream, once it is its turn; what came before waits in `said`.
+        #: The stream, once it is its turn; what comes before waits in `said`.
         self.stream: qwentts.Stream | None = None
 
 
@@ -120,7 +120,7 @@ class QwenttsTTSService(TTSService):
         model: "str | PathLike[str] | None" = None,
         device: str | None = None,
         lead_ms: int = 4000,
-        text_timeout_s: float = 5.0,
+        text_timeout_s: float = 3.0,
         settings: QwenttsTTSSettings | None = None,
         **kwargs: Any,
     ):
@@ -131,14 +131,14 @@ class QwenttsTTSService(TTSService):
             model: The model's folder; None: the small one inside the library.
             device: "cpu", "cuda" or "cuda:N"; None: a GPU that the library has code for, else the CPU.
             lead_ms: How much sound may be made ahead of what is heard: half waits in the pipeline, half in the engine.
-            text_timeout_s: Speech whose text has not come on for so long ends with what there is. By tokens only.
+            text_timeout_s: Speech whose text has not come on for so long ends with what there is; later text begins a new one.
             settings: What differs from the defaults; see `QwenttsTTSSettings`.
             **kwargs: Of `TTSService`, text_aggregation_mode and sample_rate (the engine makes it so) among them.
         """
         store = self.Settings(**{f.name: None for f in fields(self.Settings) if f.name != "extra"})
         if settings is not None:
             store.apply_update(settings)
-        # A context that gets no sound for so long is ended: longer than text_timeout_s, and than a busy engine needs.
+        # A context that gets no sound for so long is ended by the base: longer than our own time-out, and than a busy engine needs.
         kwargs.setdefault("stop_frame_timeout_s", text_timeout_s + 5.0)
         super().__init__(
             push_start_frame=True,
@@ -184,10 +184,8 @@ class QwenttsTTSService(TTSService):
         rates = self._engine.info["sample_rates_hz"]
         if self.sample_rate not in rates:
             raise ValueError(f"sample_rate: is {self.sample_rate}; expected one of {', '.join(map(str, rates))}")
-        for name, known in self._known().items():
-            value = getattr(self._settings, name)
-            if value is not None and value.lower() not in known:
-                raise ValueError(f"{name}: {value!r} is unknown; this model has {', '.join(known)}")
+        if errors := self._unknown(self._settings):
+            raise ValueError("; ".join(errors))
         if self._engine not in _warm:
             await asyncio.to_thread(self._engine.warmup)
             _warm.add(self._engine)
@@ -215,27 +213,29 @@ class QwenttsTTSService(TTSService):
         return _LANGUAGES.get(str(language).lower().split("-")[0], str(language))
 
     async def _update_settings(self, delta: TTSSettings) -> dict[str, Any]:
-        before = self._settings.copy()
-        changed = await super()._update_settings(delta)
         # A name that the model does not know would be silence until somebody notices: the old one stays, and it is said.
-        for name, known in self._known().items():
-            value = getattr(self._settings, name)
-            if name in changed and value is not None and value.lower() not in known:
-                setattr(self._settings, name, getattr(before, name))
-                del changed[name]
-                await self.push_error(f"{name}: {value!r} is unknown; this model has {', '.join(known)}")
+        delta = delta.copy()
+        for error in self._unknown(delta):
+            setattr(delta, error.split(":")[0], NOT_GIVEN)
+            await self.push_error(error)
+        changed = await super()._update_settings(delta)
         if "model" in changed:
             self._warn_unhandled_updated_settings(["model"])
         return changed
 
-    def _known(self) -> dict[str, list[str]]:
+    def _unknown(self, settings: TTSSettings) -> list[str]:
+        """What the model does not know of these settings, each "field: why"."""
         if self._engine is None:
-            return {}
+            return []
         info = self._engine.info
-        return {
-            "voice": [voice.lower() for voice in info["voices"]],
-            "language": ["auto", *(language.lower() for language in info["languages"])],
-        }
+        errors = []
+        for name, known in (("voice", info["voices"]), ("language", ["auto", *info["languages"]])):
+            value = getattr(settings, name)
+            if name == "language" and isinstance(value, str):
+                value = self._service_language(value)
+            if isinstance(value, str) and value.lower() not in map(str.lower, known):
+                errors.append(f"{name}: {value!r} is unknown; this model has {', '.join(known)}")
+        return errors
 
     def _options(self) -> dict[str, Any]:
         options = {name: value for name, value in self._settings.given_fields().items() if name != "model"}
@@ -256,13 +256,11 @@ class QwenttsTTSService(TTSService):
             speech = self._speeches[context_id] = _Speech()
             speech.task = self.create_task(self._say(context_id, speech), f"speech {context_id}")
         if not self._by_tokens:
-            self._add(speech, self._options(), text, live=False)
+            self._add(speech, text, live=False)
         elif not speech.failed:
             last = speech.texts[-1] if speech.texts else None
             if last is None or not last.live:
-                # After the time-out of its text, too: then it goes on in a stream of its own.
-                speech.complete = False
-                self._add(speech, self._options(), text, live=True)
+                self._add(speech, text, live=True)
             else:
                 self._push(last, text)
         speech.news.set()
@@ -281,10 +279,10 @@ class QwenttsTTSService(TTSService):
     def _by_tokens(self) -> bool:
         return self._text_aggregation_mode == TextAggregationMode.TOKEN
 
-    def _add(self, speech: _Speech, options: dict[str, Any], text: str, live: bool) -> None:
-        new = _Text(options, live)
-        new.said = text
-        speech.texts.append(new)
+    def _add(self, speech: _Speech, text: str, live: bool) -> None:
+        # Also where the last one was completed by its time-out: this one is said behind it.
+        speech.complete = False
+        speech.texts.append(_Text(text, self._options(), live))
 
     def _push(self, text: _Text, more: str) -> None:
         text.said += more
@@ -318,7 +316,12 @@ class QwenttsTTSService(TTSService):
                 if speech.complete:
                     break
                 speech.news.clear()
-                await speech.news.wait()
+                try:
+                    async with asyncio.timeout(self._text_timeout_s):
+                        await speech.news.wait()
+                except TimeoutError:
+                    # So that it does not keep others waiting. Text that comes later is a new speech.
+                    break
             # No await between the last look and this: text that comes later begins a new speech.
             self._speeches.pop(context_id, None)
         await self.append_to_audio_context(context_id, TTSStoppedFrame(context_id=context_id))
@@ -349,7 +352,7 @@ class QwenttsTTSService(TTSService):
             words.in_chunk(0, 0.0, self.sample_rate)
             if words.end is not None and words.end.reason != "eos":
                 raise qwentts.Error(f"speech ended early ({words.end.reason}) after {words.end.frames} frames")
-        except (qwentts.Error, TypeError, ValueError) as error:
+        except Exception as error:
             speech.failed = True
             self._unsaid.add(context_id)
             await self.push_error(
