@@ -9,6 +9,7 @@ import threading
 import time
 import unittest
 from typing import Any, Callable
+from unittest import mock
 
 import qwentts
 from loguru import logger
@@ -23,6 +24,8 @@ from pipecat.frames.frames import (
     LLMFullResponseStartFrame,
     LLMTextFrame,
     MetricsFrame,
+    OutputAudioRawFrame,
+    StartFrame,
     TTSAudioRawFrame,
     TTSSpeakFrame,
     TTSStartedFrame,
@@ -33,9 +36,13 @@ from pipecat.frames.frames import (
 from pipecat.metrics.metrics import TTFBMetricsData, TTSUsageMetricsData
 from pipecat.pipeline.pipeline import Pipeline
 from pipecat.pipeline.worker import PipelineParams, PipelineWorker
+from pipecat.processors.aggregators.llm_context import LLMContext
+from pipecat.processors.aggregators.llm_response_universal import LLMContextAggregatorPair
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
 from pipecat.services.tts_service import TextAggregationMode
 from pipecat.transcriptions.language import Language
+from pipecat.transports.base_output import BaseOutputTransport
+from pipecat.transports.base_transport import TransportParams
 from pipecat.workers.runner import WorkerRunner
 from pipecat_qwentts import QwenttsTTSService
 
@@ -61,7 +68,7 @@ class _Recorder(FrameProcessor):
 class Talk:
     """A running pipeline of services, whatever they push, and when."""
 
-    def __init__(self, *services: QwenttsTTSService, rate: int = 24000):
+    def __init__(self, *services: FrameProcessor, rate: int = 24000):
         self.down: list[tuple[float, Frame]] = []
         self.up: list[tuple[float, Frame]] = []
         self._changed = asyncio.Event()
@@ -77,6 +84,10 @@ class Talk:
 
     async def _on_started(self, *_: Any) -> None:
         self._started.set()
+
+    @property
+    def started(self) -> bool:
+        return self._started.is_set()
 
     async def __aenter__(self) -> "Talk":
         async def run() -> None:
@@ -139,6 +150,24 @@ class Talk:
             if isinstance(frame, kinds) and (not names or names[-1] != type(frame).__name__):
                 names.append(type(frame).__name__)
         return names
+
+
+class Speaker(BaseOutputTransport):
+    """Is heard in real time."""
+
+    def __init__(self) -> None:
+        super().__init__(TransportParams(audio_out_enabled=True, audio_out_end_silence_secs=0))
+        self.heard_s = 0.0
+
+    async def start(self, frame: StartFrame) -> None:
+        await super().start(frame)
+        await self.set_transport_ready(frame)
+
+    async def write_audio_frame(self, frame: OutputAudioRawFrame) -> bool:
+        seconds = len(frame.audio) / 2 / frame.sample_rate
+        await asyncio.sleep(seconds)
+        self.heard_s += seconds
+        return True
 
 
 async def within(seconds: float, true: Callable[[], bool]) -> bool:
@@ -215,7 +244,7 @@ class ServiceTest(unittest.IsolatedAsyncioTestCase):
 
     async def test_sentences_stream_too(self) -> None:
         async with Talk(self.service()) as talk:
-            await talk.send(TTSSpeakFrame(LONG))
+            await talk.send(TTSSpeakFrame(TEXT))
             await talk.until(TTSAudioRawFrame)
             first = time.monotonic()
             await talk.until(TTSStoppedFrame)
@@ -249,6 +278,35 @@ class ServiceTest(unittest.IsolatedAsyncioTestCase):
                 self.assertNotIn(old, later)
                 self.assertTrue(talk.said().endswith("Thank you very much."), talk.said())
                 self.assertEqual(talk.all(ErrorFrame, talk.up), [])
+
+    async def test_only_what_was_heard_enters_the_conversation(self) -> None:
+        text = "One two three four five six seven eight nine ten."
+        for mode in (TextAggregationMode.SENTENCE, TOKEN):
+            with self.subTest(mode=mode):
+                context = LLMContext()
+                speaker = Speaker()
+                aggregator = LLMContextAggregatorPair(context).assistant()
+                async with Talk(self.service(mode), speaker, aggregator) as talk:
+                    await talk.reply("Hello there.")
+                    # The aggregator keeps a reply's frames to itself.
+                    self.assertTrue(await within(10, lambda: len(context.get_messages()) == 1))
+                    before_s = speaker.heard_s
+                    await talk.reply(text)
+                    self.assertTrue(await within(10, lambda: speaker.heard_s > before_s + 1.0))
+                    await talk.send(InterruptionFrame())
+                    await talk.until(InterruptionFrame)
+                    heard_s = speaker.heard_s - before_s
+                    await talk.reply("Thank you.")
+                    self.assertTrue(await within(10, lambda: len(context.get_messages()) == 3))
+                messages = [message["content"] for message in context.get_messages()]
+                self.assertEqual([messages[0], messages[-1]], ["Hello there.", "Thank you."])
+                self.assertTrue(text.startswith(messages[1]), messages)
+                # As many words as that time has, which the engine tells of speech alone.
+                stream = self.engine.speak(text, layout="streaming" if mode == TOKEN else None)
+                for _ in stream:
+                    pass
+                starts = [event.sample / 24000 for event in stream.events() if isinstance(event, qwentts.Word)]
+                self.assertAlmostEqual(len(messages[1].split()), sum(start < heard_s for start in starts), delta=1)
 
     async def test_many_interruptions_leak_nothing(self) -> None:
         for mode in (TextAggregationMode.SENTENCE, TOKEN):
@@ -380,21 +438,23 @@ class ServiceTest(unittest.IsolatedAsyncioTestCase):
 
     async def test_tokens_outside_a_turn_hold_no_stream(self) -> None:
         async with Talk(self.service(TOKEN)) as talk:
+            began = time.monotonic()
             await talk.send(*(LLMTextFrame(" " + word) for word in ("one", "two", "three")))
             await talk.until(TTSStoppedFrame, 3)
+            self.assertLess(time.monotonic() - began, 2)
             self.assertTrue(await within(0.08, self.idle))
 
     async def test_speech_stays_within_its_lead(self) -> None:
-        async with Talk(self.service(lead_ms=1000)) as talk:
-            await talk.send(TTSSpeakFrame(LONG))
+        async with Talk(self.service(lead_ms=400)) as talk:
+            await talk.send(TTSSpeakFrame(TEXT))
             await talk.until(TTSStoppedFrame)
         heard_s, worst_s = 0.0, 0.0
         for at, frame in talk.down:
             if isinstance(frame, TTSAudioRawFrame):
                 worst_s = max(worst_s, heard_s - (at - talk.at(TTSAudioRawFrame)))
                 heard_s += len(frame.audio) / 48000
-        self.assertGreater(heard_s, 5)
-        self.assertLess(worst_s, 0.6)
+        self.assertGreater(heard_s, 2)
+        self.assertLess(worst_s, 0.3)
 
     async def test_an_utterance_that_must_not_be_interrupted_is_not(self) -> None:
         async with Talk(self.service()) as talk:
@@ -409,7 +469,9 @@ class ServiceTest(unittest.IsolatedAsyncioTestCase):
     async def test_the_end_waits_for_what_was_said_and_a_cancel_does_not(self) -> None:
         async with Talk(self.service(TOKEN)) as talk:
             await talk.send(LLMFullResponseStartFrame(), LLMTextFrame("Hello there."))
+            began = time.monotonic()
             await talk.end(EndFrame())
+            self.assertLess(time.monotonic() - began, 2)
         self.assertEqual(talk.sound(), self.alone("Hello there.", layout="streaming"))
         async with Talk(self.service()) as talk:
             await talk.reply(LONG)
@@ -431,13 +493,29 @@ class ServiceTest(unittest.IsolatedAsyncioTestCase):
                 talk.sound(), self.alone("Hello there.", voice=voice) + self.alone("Thank you very much for listening.", voice=voice)
             )
 
-    async def test_a_service_of_its_own_engine_is_warm_and_closes_it(self) -> None:
+    async def test_a_service_opens_warms_and_closes_an_engine_off_the_loop(self) -> None:
+        calls: list[tuple[str, bool, bool]] = []
+        loop = threading.get_ident()
+        talk: Talk | None = None
+
+        def noted(name: str) -> Any:
+            own = getattr(qwentts.Engine, name)
+
+            def call(*arguments: Any, **named: Any) -> Any:
+                calls.append((name, threading.get_ident() == loop, talk is not None and talk.started))
+                return own(*arguments, **named)
+
+            return mock.patch.object(qwentts.Engine, name, call)
+
         service = QwenttsTTSService(device="cpu")
-        async with Talk(service) as talk:
-            engine = service.engine
-            assert engine is not None
-            await talk.send(TTSSpeakFrame("Hello there."))
-            await talk.until(TTSStoppedFrame)
+        with noted("__init__"), noted("warmup"), noted("close"):
+            talk = Talk(service)
+            async with talk:
+                engine = service.engine
+                assert engine is not None
+                await talk.send(TTSSpeakFrame("Hello there."))
+                await talk.until(TTSStoppedFrame)
+        self.assertEqual(calls, [("__init__", False, False), ("warmup", False, False), ("close", False, True)])
         self.assertTrue(engine.closed)
 
 
