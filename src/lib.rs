@@ -25,7 +25,8 @@
 //!
 //! The modules, from the ground up: [`error`], [`frame`]; [`source`], [`request`], [`device`], [`config`], `weights`; `prompt`, `state`,
 //! [`model`], `hub`, `backend` (the seam); [`cpu`] and `cuda`; [`engine`], and beside it [`speech`], the bare loop, with [`trace`];
-//! `ffi`, the C ABI (`include/qwentts.h`). Imports go downwards only. Two stand aside: [`driver`], which knows no word of speech, and [`check`], which measures
+//! on top `ffi`, the C ABI (`include/qwentts.h`).
+//! Imports go downwards only. Two stand aside: [`driver`], which knows no word of speech, and [`check`], which measures
 //! finished sound.
 #![deny(unsafe_code)]
 #![warn(missing_docs)]

@@ -5,7 +5,7 @@
 mod random;
 mod support;
 
-use qwentts::engine::{Engine, EngineOptions, RATES_HZ, Read, Stream, Wait};
+use qwentts::engine::{Engine, EngineOptions, Event, RATES_HZ, Read, Stream, Wait, WordMark};
 use qwentts::frame::{End, Frame, SAMPLES_PER_FRAME, Sample};
 use qwentts::model::Model;
 use qwentts::request::{Layout, Output, Request, Voice};
@@ -334,4 +334,120 @@ fn closing_while_many_speak_ends_them_all() {
     });
     assert!(matches!(engine.speak(TEXT, &tiny_request()), Err(Error::Closed)));
     assert_eq!((engine.counts().open, engine.counts().speaking), (0, 0));
+}
+
+#[test]
+fn events_are_in_order_and_every_word_is_marked_once() {
+    let engine = engine(1, 0);
+    let text = "One two three, four.";
+    let mut request = tiny_request();
+    request.sampling.max_new_tokens = None;
+    // Text that came at once, and text that came live; heard by two, one who asks after each read and one at the end.
+    for live in [false, true] {
+        let mut stream = match live {
+            true => engine.stream(&request).unwrap(),
+            false => engine.speak(text, &request).unwrap(),
+        };
+        if live {
+            text.bytes().for_each(|byte| stream.push([byte]).unwrap());
+            stream.end().unwrap();
+        }
+        let (mut events, mut late) = (stream.events(), stream.events());
+        let mut words: Vec<WordMark> = Vec::new();
+        let (mut read, mut first, mut told, mut buffer) = (0, 0, None, [0.0f32; 1000]);
+        let ended = loop {
+            let done = match stream.read(&mut buffer, PATIENCE).unwrap() {
+                Read::Got(n) => {
+                    read += n;
+                    None
+                }
+                Read::Ended(ended) => Some(ended),
+                Read::NotYet => panic!("no sound comes"),
+            };
+            loop {
+                match events.next_event() {
+                    Read::Got(Event::FirstSound { after_ms }) => {
+                        first += 1;
+                        assert!(after_ms > 0.0 && words.is_empty());
+                    }
+                    Read::Got(Event::Word(mark)) => {
+                        assert!(mark.sample < read, "{mark:?} is told before it is read");
+                        words.push(mark);
+                    }
+                    Read::NotYet => break,
+                    Read::Ended(ended) => {
+                        told = Some(ended);
+                        break;
+                    }
+                }
+            }
+            if let Some(ended) = done {
+                break ended;
+            }
+        };
+        assert_eq!((first, told), (1, Some(ended)));
+        assert!(words.is_sorted_by_key(|mark| mark.sample));
+        assert!(words.iter().all(|mark| text[mark.text_byte..].starts_with(&mark.word)));
+        let said: Vec<&str> = words.iter().map(|mark| &*mark.word).collect();
+        // What stops for another reason has not said all of it.
+        match ended.end {
+            End::Eos => assert_eq!(said, ["One", "two", "three", "four"]),
+            _ => assert!(["One", "two", "three", "four"].starts_with(&said)),
+        }
+        assert!(matches!(late.next_event(), Read::Got(Event::FirstSound { .. })));
+        let marks = std::iter::from_fn(|| match late.next_event() {
+            Read::Got(Event::Word(mark)) => Some(mark.word),
+            _ => None,
+        });
+        assert!(marks.eq(said));
+        assert_eq!(late.next_event(), Read::Ended(ended));
+        // Nothing comes behind a cancel that was not told before it.
+        let stream = engine.speak(text, &request).unwrap();
+        let mut events = stream.events();
+        stream.cancel();
+        while let Read::Got(event) = events.next_event() {
+            assert!(matches!(event, Event::FirstSound { .. }), "{event:?}");
+        }
+    }
+}
+
+#[test]
+fn an_engine_warms_up_whatever_its_kind_and_is_well_until_it_is_closed() {
+    for name in ["tiny-0b6-custom", "tiny-0b6-base", "tiny-1b7-design"] {
+        let model = Model::open(&ModelSource::Folder(support::checkpoint(name, 2))).unwrap();
+        let engine = Engine::with_model(model, &EngineOptions { slots: 1, ..support::options() }).unwrap();
+        engine.warm_up().unwrap_or_else(|e| panic!("{name}: {e}"));
+        assert_eq!(engine.counts().open, 0);
+        engine.health().unwrap();
+        engine.close();
+        assert!(matches!(engine.health(), Err(Error::Closed)));
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn the_event_handle_is_ready_while_a_read_would_find_something() {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let engine = engine(1, 0);
+    let expected: Vec<f32> = read_all(&mut engine.speak(TEXT, &tiny_request()).unwrap());
+    let mut stream = engine.stream(&tiny_request()).unwrap();
+    let handle = stream.event_handle().unwrap();
+    let ready = |seconds| {
+        let time = Timespec { tv_sec: seconds, tv_nsec: 0 };
+        poll(&mut [PollFd::new(&*handle, PollFlags::IN)], Some(&time)).unwrap() == 1
+    };
+    assert!(!ready(0));
+    stream.push(TEXT).unwrap();
+    stream.end().unwrap();
+    let (mut said, mut buffer) = (Vec::new(), [0.0f32; 777]);
+    loop {
+        assert!(ready(60), "nothing comes");
+        assert!(ready(0), "it stays so until it is read");
+        match stream.read(&mut buffer, Wait::No).unwrap() {
+            Read::Got(n) => said.extend_from_slice(&buffer[..n]),
+            Read::Ended(_) => break,
+            Read::NotYet => panic!("it was not ready"),
+        }
+    }
+    assert!(ready(0) && said == expected);
 }

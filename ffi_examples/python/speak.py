@@ -9,11 +9,12 @@ import argparse
 import codecs
 import os
 import sys
+from typing import Iterator, TextIO
 
 import qwentts
 
 
-def as_it_comes(source):
+def as_it_comes(source: TextIO) -> Iterator[str]:
     """What can be read of a file at once, again and again."""
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     while True:
@@ -23,7 +24,7 @@ def as_it_comes(source):
             return
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("text", nargs="?", help="without it, standard input")
     parser.add_argument("-o", "--out", default="speech.wav", help="a WAV file (speech.wav)")
@@ -37,7 +38,7 @@ def main():
     try:
         with qwentts.Engine(args.model, args.device) as engine:
             engine.warmup()
-            options = dict(voice=args.voice, seed=args.seed)
+            options: qwentts.Options = dict(voice=args.voice, seed=args.seed)
             stats = engine.play(text, **options) if args.play else engine.say(text, args.out, **options)
     except qwentts.Error as error:
         sys.exit(f"speak.py: {error}")

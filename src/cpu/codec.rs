@@ -19,7 +19,7 @@ pub(super) fn past_positions(config: &CodecConfig) -> usize {
     config.sliding_window - 1
 }
 
-/// What one stream's codec remembers: tails are [channels][columns], the oldest column first; keys and values are
+/// What one stream's codec remembers: tails are `[channels][columns]`, the oldest column first; keys and values are
 /// [positions][kv_heads * head_dim], the newest position last.
 #[derive(Clone)]
 pub struct CodecSlot {

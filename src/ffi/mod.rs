@@ -20,6 +20,7 @@ use std::any::Any;
 use std::cell::{Cell, UnsafeCell};
 use std::ffi::{CStr, CString, c_char, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicI32, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, Once, OnceLock, PoisonError};
 
 use options::{qwentts_engine_options, qwentts_format, qwentts_stream_options, take};
@@ -153,7 +154,9 @@ pub extern "C" fn qwentts_log_set(hook: qwentts_log_fn, user: *mut c_void, level
         if !(0..=3).contains(&level) {
             return Err(Fault::argument(format!("level: is {level}; expected 0 to 3")));
         }
-        *locked(&LOG) = hook.map(|hook| (hook, User(user), level));
+        let mut log = locked(&LOG);
+        *log = hook.map(|hook| (hook, User(user)));
+        LOG_LEVEL.store(if hook.is_some() { level } else { 0 }, SeqCst);
         Ok(QWENTTS_OK)
     })
 }
@@ -388,13 +391,17 @@ struct User(*mut c_void);
 unsafe impl Send for User {}
 
 type Hook = unsafe extern "C" fn(*mut c_void, i32, *const c_char);
-static LOG: Mutex<Option<(Hook, User, i32)>> = Mutex::new(None);
+static LOG: Mutex<Option<(Hook, User)>> = Mutex::new(None);
+/// Apart, so that who logs nothing takes no lock, which in the child of a fork might be held for ever.
+static LOG_LEVEL: AtomicI32 = AtomicI32::new(0);
 
 /// Tells the log hook, where there is one that wants it.
 fn log(level: qwentts_log_level, line: impl FnOnce() -> String) {
+    if level as i32 > LOG_LEVEL.load(SeqCst) {
+        return;
+    }
     let hook = *locked(&LOG);
-    if let Some((hook, User(user), most)) = hook
-        && level as i32 <= most
+    if let Some((hook, User(user))) = hook
         && let Ok(line) = CString::new(line())
     {
         // SAFETY: the caller's function with the caller's pointer; the line lives until it returns.

@@ -7,7 +7,9 @@ mod predictor;
 mod talker;
 mod tensor;
 
-pub use codec::{Block, CodecWeights, Conv, ConvNext, DILATIONS, PRE_TAPS, ResidualUnit, SnakeBeta, TAPS};
+#[cfg(feature = "cuda")]
+pub use codec::Block;
+pub use codec::{CodecWeights, Conv, ConvNext, DILATIONS, PRE_TAPS, ResidualUnit, SnakeBeta, TAPS};
 #[cfg(feature = "hub")]
 pub use file::Index;
 pub use file::{TensorFile, TensorInfo};

@@ -152,7 +152,7 @@ static void events_tell_the_first_sound_the_words_and_the_end(void) {
                 word++;
             } else {
                 CHECK(event.kind == QWENTTS_EVENT_END && event.end == QWENTTS_END_EOS);
-                CHECK(event.frames * 1920 == read && status == QWENTTS_END);
+                CHECK(event.frames * 1920 == read);
             }
         }
     } while (status == QWENTTS_OK);

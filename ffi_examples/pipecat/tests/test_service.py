@@ -195,7 +195,8 @@ class ServiceTest(unittest.IsolatedAsyncioTestCase):
         return QwenttsTTSService(engine=self.engine, text_aggregation_mode=mode, **named)
 
     def idle(self) -> bool:
-        return self.engine.stats()["open"] == 0
+        stats = self.engine.stats()
+        return stats["open"] == stats["speaking"] == 0
 
     def alone(self, text: str, **options: Any) -> bytes:
         """What the engine says without Pipecat."""

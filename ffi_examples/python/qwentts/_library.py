@@ -34,7 +34,7 @@ class Error(Exception):
 class Cancelled(Error):
     """The stream was cancelled, or its engine closed: no more sound comes."""
 
-    status = -1
+    status: Optional[int] = -1
 
 
 class Closed(Cancelled):
@@ -104,9 +104,10 @@ class InternalError(Error):
 
 
 _FAILURES: Dict[int, Type[Error]] = {
-    cast(int, kind.status): kind
+    kind.status: kind
     for kind in (Cancelled, Ended, InvalidArgument, Unsupported, NotFound, BadModel, OutOfMemory, DeviceError, DeviceLost)
     + (Busy, InternalError)
+    if kind.status is not None
 }
 
 

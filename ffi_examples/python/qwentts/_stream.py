@@ -11,9 +11,9 @@ import threading
 import time
 import weakref
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, AsyncIterable, Callable, Dict, Iterable, Iterator, Optional, Sequence, TypedDict, Union
+from typing import TYPE_CHECKING, Any, AsyncIterable, Callable, Dict, Iterable, Iterator, Literal, Optional, Sequence, TypedDict, Union
 
-from ._library import AGAIN, CODES_PER_FRAME, END, OK, Cancelled, Closed, Ended, Handle, InvalidArgument, fill, fresh, lib
+from ._library import AGAIN, CODES_PER_FRAME, END, OK, Busy, Cancelled, Closed, Ended, Handle, InvalidArgument, fill, fresh, lib
 from ._library import Event as RawEvent
 from ._library import StreamOptions
 
@@ -120,6 +120,11 @@ def raw_options(options: Options) -> Any:
     return raw
 
 
+def _set(ready: asyncio.Future[None]) -> None:
+    if not ready.done():
+        ready.set_result(None)
+
+
 def _push(handle: Handle, text: Union[str, bytes]) -> None:
     data = text.encode() if isinstance(text, str) else bytes(memoryview(text))
     if handle.call(lib.qwentts_stream_push_text, data, len(data)) == END:
@@ -207,8 +212,9 @@ class Stream:
         self._finalizer = weakref.finalize(self, self._handle.close)
         # An engine that nobody else has must not close under its stream.
         self._engine = engine
+        self._reading = threading.Lock()
         self._numpy = engine._numpy
-        self._format = "fh"[raw.format]
+        self._format: Literal["f", "h"] = "h" if raw.format else "f"
         self._output = raw.output
         #: Samples a second.
         self.sample_rate_hz: int = raw.sample_rate_hz
@@ -317,6 +323,15 @@ class Stream:
             raise InvalidArgument("buffer: has no room for one")
         if self._pending is not None:
             raise InvalidArgument("text: is an async iterator, which needs `async for` or aread")
+        # Held over all of a wait, which here is many of C's.
+        if not self._reading.acquire(blocking=False):
+            raise Busy("stream: another thread is in a read of it")
+        try:
+            return self._wait_and_take(entry, view, capacity, timeout)
+        finally:
+            self._reading.release()
+
+    def _wait_and_take(self, entry: Any, view: memoryview, capacity: int, timeout: Optional[float]) -> int:
         n = ctypes.c_size_t()
         deadline = math.inf if timeout is None else time.monotonic() + timeout
         room = (ctypes.c_char * view.nbytes).from_buffer(view)
@@ -346,13 +361,13 @@ class Stream:
             with contextlib.suppress(TimeoutError):
                 return read()
             loop = asyncio.get_running_loop()
-            ready = loop.create_future()
+            ready: asyncio.Future[None] = loop.create_future()
             number = ctypes.c_int64()
             with self._handle.used():
                 self._handle.call(lib.qwentts_stream_event_handle, ctypes.byref(number))
                 # One of our own, which stays what it is though another thread closes the stream meanwhile.
                 watched = os.dup(number.value)
-            loop.add_reader(watched, lambda: ready.done() or ready.set_result(None))
+            loop.add_reader(watched, _set, ready)
             try:
                 await ready
             finally:
