@@ -184,8 +184,8 @@ class QwenttsTTSService(TTSService):
         rates = self._engine.info["sample_rates_hz"]
         if self.sample_rate not in rates:
             raise ValueError(f"sample_rate: is {self.sample_rate}; expected one of {', '.join(map(str, rates))}")
-        if errors := self._unknown(self._settings):
-            raise ValueError("; ".join(errors))
+        if unknown := self._unknown(self._settings):
+            raise ValueError("; ".join(unknown.values()))
         if self._engine not in _warm:
             await asyncio.to_thread(self._engine.warmup)
             _warm.add(self._engine)
@@ -215,27 +215,27 @@ class QwenttsTTSService(TTSService):
     async def _update_settings(self, delta: TTSSettings) -> dict[str, Any]:
         # A name that the model does not know would be silence until somebody notices: the old one stays, and it is said.
         delta = delta.copy()
-        for error in self._unknown(delta):
-            setattr(delta, error.split(":")[0], NOT_GIVEN)
-            await self.push_error(error)
+        for name, why in self._unknown(delta).items():
+            setattr(delta, name, NOT_GIVEN)
+            await self.push_error(why)
         changed = await super()._update_settings(delta)
         if "model" in changed:
             self._warn_unhandled_updated_settings(["model"])
         return changed
 
-    def _unknown(self, settings: TTSSettings) -> list[str]:
-        """What the model does not know of these settings, each "field: why"."""
+    def _unknown(self, settings: TTSSettings) -> dict[str, str]:
+        """The fields whose value the model does not know, and what it does."""
         if self._engine is None:
-            return []
+            return {}
         info = self._engine.info
-        errors = []
+        unknown = {}
         for name, known in (("voice", info["voices"]), ("language", ["auto", *info["languages"]])):
             value = getattr(settings, name)
             if name == "language" and isinstance(value, str):
                 value = self._service_language(value)
             if isinstance(value, str) and value.lower() not in map(str.lower, known):
-                errors.append(f"{name}: {value!r} is unknown; this model has {', '.join(known)}")
-        return errors
+                unknown[name] = f"{name}: {value!r} is unknown; this model has {', '.join(known)}"
+        return unknown
 
     def _options(self) -> dict[str, Any]:
         options = {name: value for name, value in self._settings.given_fields().items() if name != "model"}
@@ -328,8 +328,9 @@ class QwenttsTTSService(TTSService):
         await self.remove_audio_context(context_id)
 
     async def _say_text(self, context_id: str, speech: _Speech, text: _Text) -> None:
-        assert self._engine is not None
         try:
+            if self._engine is None:
+                raise qwentts.Closed("engine: is not open, since setup failed or cleanup is over")
             if self._by_tokens:
                 text.stream = self._engine.stream(**text.options)
                 text.stream.push(text.said)

@@ -396,6 +396,23 @@ class ServiceTest(unittest.IsolatedAsyncioTestCase):
         self.assertIn("'nobody' is unknown; this model has rms, slt", errors[0])
         self.assertIn("'french' is unknown", errors[1])
 
+    async def test_what_setup_finds_wrong_is_said_and_can_be_mended(self) -> None:
+        async with Talk(self.service(settings=Settings(voice="nobody"))) as talk:
+            await talk.until(ErrorFrame, frames=talk.up)
+            self.assertIn("'nobody' is unknown; this model has rms, slt", talk.all(ErrorFrame, talk.up)[0].error)
+            await talk.send(TTSUpdateSettingsFrame(delta=Settings(voice="rms")), TTSSpeakFrame("Hello there."))
+            await talk.until(TTSStoppedFrame)
+        self.assertEqual(talk.sound(), self.alone("Hello there.", voice="rms"))
+        async with Talk(QwenttsTTSService(model="/nowhere")) as talk:
+            await talk.until(ErrorFrame, frames=talk.up)
+            self.assertIn("/nowhere", talk.all(ErrorFrame, talk.up)[0].error)
+            await talk.send(TTSUpdateSettingsFrame(delta=Settings(seed=7)), TTSSpeakFrame("Hello there."))
+            await talk.until(ErrorFrame, 2, talk.up)
+            self.assertIn("engine: is not open", talk.all(ErrorFrame, talk.up)[1].error)
+        async with Talk(self.service(), rate=11025) as talk:
+            await talk.until(ErrorFrame, frames=talk.up)
+            self.assertIn("11025; expected one of 8000, 16000", talk.all(ErrorFrame, talk.up)[0].error)
+
     async def test_the_engine_makes_the_pipelines_rate(self) -> None:
         async with Talk(self.service(), rate=8000) as talk:
             await talk.send(TTSSpeakFrame("Hello there."))
