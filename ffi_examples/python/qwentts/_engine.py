@@ -8,7 +8,7 @@ import wave
 import weakref
 from typing import TYPE_CHECKING, Any, BinaryIO, Dict, List, Optional, Union, cast
 
-from ._library import EngineOptions, Handle, Unsupported, checked, fill, fresh, lib
+from ._library import EngineOptions, Handle, Unsupported, checked, fill, fresh, lib, quick
 from ._stream import Options, Pieces, Stream
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Engine:
         checked(lib.qwentts_engine_open(ctypes.byref(raw), ctypes.byref(pointer)))
         self._handle = Handle("engine", pointer, lib.qwentts_engine_close)
         self._finalizer = weakref.finalize(self, self._handle.close)
-        self._info = self._handle.json(lib.qwentts_engine_info)
+        self._info = self._handle.json(quick.qwentts_engine_info)
         self._numpy: Any
         try:
             import numpy
@@ -73,11 +73,11 @@ class Engine:
 
     def stats(self) -> Dict[str, Any]:
         """How it is doing: open (streams that have not ended), speaking, memory (bytes of a GPU, by part; None on the CPU)."""
-        return self._handle.json(lib.qwentts_engine_stats)
+        return self._handle.json(quick.qwentts_engine_stats)
 
     def check(self) -> None:
         """Raises `DeviceLost`, with the reason, once no stream can speak any more. Never waits."""
-        self._handle.call(lib.qwentts_engine_health)
+        self._handle.call(quick.qwentts_engine_health)
 
     def warmup(self) -> None:
         """Speaks a few frames that nobody hears, so that the first stream finds everything ready. Waits for them."""

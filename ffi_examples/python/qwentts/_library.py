@@ -1,7 +1,11 @@
 """The shared library by ctypes: where it is, its structs and entries, its failures, its handles.
 
 What qwentts.h leaves to the caller is kept here, once, so that no use of this package is undefined: no entry is called
-with a handle that was closed, and none is freed under a call (`Handle`). ctypes releases the GIL in every call.
+with a handle that was closed, and none is freed under a call (`Handle`).
+
+Each entry is there twice. `lib` releases the GIL, for what can wait. `quick` keeps it, for what never waits: to get it back from
+threads that compute can take 5 ms of each (sys.setswitchinterval), which is more than all the rest of a read. The library's
+own threads never want it.
 """
 
 from __future__ import annotations
@@ -114,7 +118,7 @@ _FAILURES: Dict[int, Type[Error]] = {
 def failure(status: int) -> Error:
     """The exception of a status. On the thread of the call, before another call."""
     kind = _FAILURES.get(status, InternalError)
-    return kind(lib.qwentts_last_error().decode("utf-8", "replace"))
+    return kind(quick.qwentts_last_error().decode("utf-8", "replace"))
 
 
 def checked(status: int) -> int:
@@ -193,7 +197,7 @@ _INITS = {
 def fresh(kind: Type[ctypes.Structure]) -> Any:
     """A struct with its size and its defaults."""
     struct: Any = kind()
-    checked(getattr(lib, _INITS[kind])(ctypes.byref(struct), ctypes.sizeof(struct)))
+    checked(getattr(quick, _INITS[kind])(ctypes.byref(struct), ctypes.sizeof(struct)))
     return struct
 
 
@@ -264,10 +268,10 @@ def _find() -> Path:
     raise ImportError(f"{FILE_NAME} is not there (looked for {tried}): cargo build --release makes it, QWENTTS_LIBRARY names one")
 
 
-def _load() -> ctypes.CDLL:
+def _load(kind: Type[ctypes.CDLL]) -> ctypes.CDLL:
     path = _find()
     try:
-        library = ctypes.CDLL(str(path))
+        library = kind(str(path))
         for name, (gives, *takes) in _ENTRIES.items():
             entry = getattr(library, name)
             entry.restype, entry.argtypes = gives, takes
@@ -280,7 +284,7 @@ def _load() -> ctypes.CDLL:
     return library
 
 
-lib = _load()
+lib, quick = _load(ctypes.CDLL), _load(ctypes.PyDLL)
 for _kind in _INITS:
     if fresh(_kind).struct_size != ctypes.sizeof(_kind):
         raise ImportError(f"{_find()}: {_kind.__name__} is not the struct that this package knows")
@@ -288,12 +292,12 @@ for _kind in _INITS:
 
 def version() -> str:
     """The library's version, "major.minor.patch"."""
-    return cast(bytes, lib.qwentts_version()).decode()
+    return cast(bytes, quick.qwentts_version()).decode()
 
 
 def build_info() -> Dict[str, Any]:
     """What the library can do: version, abi, demo (the model inside), cuda (the kinds of GPU that it has code for)."""
-    return cast(Dict[str, Any], json.loads(lib.qwentts_build_info()))
+    return cast(Dict[str, Any], json.loads(quick.qwentts_build_info()))
 
 
 # ---- handles -----------------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ import weakref
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, AsyncIterable, Callable, Dict, Iterable, Iterator, Literal, Optional, Sequence, TypedDict, Union
 
-from ._library import AGAIN, CODES_PER_FRAME, END, OK, Busy, Cancelled, Closed, Ended, Handle, InvalidArgument, fill, fresh, lib
+from ._library import AGAIN, CODES_PER_FRAME, END, OK, Busy, Cancelled, Closed, Ended, Handle, InvalidArgument, fill, fresh, lib, quick
 from ._library import Event as RawEvent
 from ._library import StreamOptions
 
@@ -127,7 +127,7 @@ def _set(ready: asyncio.Future[None]) -> None:
 
 def _push(handle: Handle, text: Union[str, bytes]) -> None:
     data = text.encode() if isinstance(text, str) else bytes(memoryview(text))
-    if handle.call(lib.qwentts_stream_push_text, data, len(data)) == END:
+    if handle.call(quick.qwentts_stream_push_text, data, len(data)) == END:
         raise Ended("text: the speech has ended, nobody will say it")
 
 
@@ -145,7 +145,7 @@ class _Feeder:
         with self._guarded():
             for piece in pieces:
                 _push(self._handle, piece)
-            self._handle.call(lib.qwentts_stream_end_text)
+            self._handle.call(quick.qwentts_stream_end_text)
 
     def start(self, pieces: AsyncIterable[Union[str, bytes]]) -> None:
         """On the running loop."""
@@ -169,7 +169,7 @@ class _Feeder:
             try:
                 async for piece in pieces:
                     _push(self._handle, piece)
-                self._handle.call(lib.qwentts_stream_end_text)
+                self._handle.call(quick.qwentts_stream_end_text)
             finally:
                 aclose = getattr(pieces, "aclose", None)
                 if aclose is not None:
@@ -185,7 +185,7 @@ class _Feeder:
             if not isinstance(error, asyncio.CancelledError):
                 self.error = error
             with contextlib.suppress(Closed):
-                self._handle.call(lib.qwentts_stream_cancel)
+                self._handle.call(quick.qwentts_stream_cancel)
             if isinstance(error, asyncio.CancelledError):
                 raise
 
@@ -203,12 +203,12 @@ class Stream:
         pointer = ctypes.c_void_p()
         if isinstance(text, (str, bytes)):
             data = text.encode() if isinstance(text, str) else text
-            engine._handle.call(lib.qwentts_speak, data, len(data), ctypes.byref(raw), ctypes.byref(pointer))
+            engine._handle.call(quick.qwentts_speak, data, len(data), ctypes.byref(raw), ctypes.byref(pointer))
         else:
             if text is not None and not hasattr(text, "__iter__") and not hasattr(text, "__aiter__"):
                 raise TypeError(f"text: is {type(text).__name__}; expected str or an iterable of str")
-            engine._handle.call(lib.qwentts_stream_open, ctypes.byref(raw), ctypes.byref(pointer))
-        self._handle = Handle("stream", pointer, lib.qwentts_stream_close, lib.qwentts_stream_cancel)
+            engine._handle.call(quick.qwentts_stream_open, ctypes.byref(raw), ctypes.byref(pointer))
+        self._handle = Handle("stream", pointer, quick.qwentts_stream_close, quick.qwentts_stream_cancel)
         self._finalizer = weakref.finalize(self, self._handle.close)
         # An engine that nobody else has must not close under its stream.
         self._engine = engine
@@ -247,12 +247,12 @@ class Stream:
     def flush(self) -> None:
         """Has all the text so far spoken, as if it ended here: without it a word waits for the character behind it. Never waits."""
         self._unfed()
-        self._handle.call(lib.qwentts_stream_flush)
+        self._handle.call(quick.qwentts_stream_flush)
 
     def end(self) -> None:
         """No more text will come; what is left is spoken to its end. Again is nothing. Never waits."""
         self._unfed()
-        self._handle.call(lib.qwentts_stream_end_text)
+        self._handle.call(quick.qwentts_stream_end_text)
 
     def _unfed(self) -> None:
         if self._feeder is not None:
@@ -269,7 +269,7 @@ class Stream:
             raise TypeError(f"buffer: is of format {view.format!r}; expected {self._format!r}")
         view = view.cast("B")
         capacity = view.nbytes // (4 if self._format == "f" else 2)
-        return self._take(lib.qwentts_stream_read, view, capacity, timeout)
+        return self._take("qwentts_stream_read", view, capacity, timeout)
 
     def read(self, max_samples: Optional[int] = None, timeout: Optional[float] = None) -> Samples:
         """Samples, up to `max_samples` (None: 8 frames), one at least; none at the end. Else as `readinto`."""
@@ -284,7 +284,7 @@ class Stream:
         """Frames of a stream whose output has them: 16 codes each, an array or memoryview of uint16 of shape (n, 16). No frames
         at the end. Else as `readinto`."""
         data = bytearray(max_frames * CODES_PER_FRAME * 2)
-        n = self._take(lib.qwentts_stream_read_frames, memoryview(data), max_frames, timeout)
+        n = self._take("qwentts_stream_read_frames", memoryview(data), max_frames, timeout)
         del data[n * CODES_PER_FRAME * 2 :]
         if self._numpy is not None:
             return self._numpy.frombuffer(data, "u2").reshape(n, CODES_PER_FRAME)
@@ -318,7 +318,7 @@ class Stream:
     def _next(self, timeout: Optional[float]) -> Any:
         return self.read_frames(timeout=timeout) if self._output == _OUTPUTS["frames"] else self.read(timeout=timeout)
 
-    def _take(self, entry: Any, view: memoryview, capacity: int, timeout: Optional[float]) -> int:
+    def _take(self, entry: str, view: memoryview, capacity: int, timeout: Optional[float]) -> int:
         if capacity < 1:
             raise InvalidArgument("buffer: has no room for one")
         if self._pending is not None:
@@ -331,14 +331,15 @@ class Stream:
         finally:
             self._reading.release()
 
-    def _wait_and_take(self, entry: Any, view: memoryview, capacity: int, timeout: Optional[float]) -> int:
+    def _wait_and_take(self, entry: str, view: memoryview, capacity: int, timeout: Optional[float]) -> int:
         n = ctypes.c_size_t()
         deadline = math.inf if timeout is None else time.monotonic() + timeout
         room = (ctypes.c_char * view.nbytes).from_buffer(view)
+        wait_ms = 0  # what is there already is had without a wait
         while True:
-            wait_s = min(max(deadline - time.monotonic(), 0), _LOOK_UP_S) if timeout != 0 else 0
             try:
-                status = self._handle.call(entry, room, capacity, ctypes.byref(n), math.ceil(wait_s * 1000))
+                call = getattr(lib if wait_ms else quick, entry)
+                status = self._handle.call(call, room, capacity, ctypes.byref(n), wait_ms)
             except Cancelled:
                 if self._feeder is not None and self._feeder.error is not None:
                     raise self._feeder.error
@@ -352,8 +353,10 @@ class Stream:
                     self._feeder.stop()
                 return 0
             assert status == AGAIN, status
-            if time.monotonic() >= deadline:
+            left_s = deadline - time.monotonic()
+            if left_s <= 0:
                 raise TimeoutError("stream: nothing to read within the time")
+            wait_ms = math.ceil(min(left_s, _LOOK_UP_S) * 1000)
 
     async def _wait_for(self, read: Callable[[], Any]) -> Any:
         self._feed()
@@ -364,7 +367,7 @@ class Stream:
             ready: asyncio.Future[None] = loop.create_future()
             number = ctypes.c_int64()
             with self._handle.used():
-                self._handle.call(lib.qwentts_stream_event_handle, ctypes.byref(number))
+                self._handle.call(quick.qwentts_stream_event_handle, ctypes.byref(number))
                 # One of our own, which stays what it is though another thread closes the stream meanwhile.
                 watched = os.dup(number.value)
             loop.add_reader(watched, _set, ready)
@@ -385,7 +388,7 @@ class Stream:
         """What has happened since it was last asked: the first sound, words as the reader comes to them, the end. Ask after a
         read. Any thread; each event is told once; never waits."""
         raw = fresh(RawEvent)
-        while self._handle.call(lib.qwentts_stream_next_event, ctypes.byref(raw)) == OK:
+        while self._handle.call(quick.qwentts_stream_next_event, ctypes.byref(raw)) == OK:
             if raw.kind == 1:
                 yield FirstSound(raw.after_ms)
             elif raw.kind == 2:
@@ -396,14 +399,14 @@ class Stream:
     def stats(self) -> Dict[str, Any]:
         """How it went so far: layout, text_tokens, missing_tokens, frames, pads, conformant, dry_ms, queued_ms, prefill_ms,
         first_sound_ms, talker_ms, predictor_ms, codec_ms, cancel_ms, end; None for what is not known yet. Any thread."""
-        return self._handle.json(lib.qwentts_stream_stats)
+        return self._handle.json(quick.qwentts_stream_stats)
 
     # ---- its end
 
     def cancel(self) -> None:
         """Ends it: no read that begins once this has returned gives sound, one that waits raises `Cancelled`. A stream that was
         read to its end stays as it was. Any thread; again is nothing; never waits."""
-        self._handle.call(lib.qwentts_stream_cancel)
+        self._handle.call(quick.qwentts_stream_cancel)
         if self._feeder is not None:
             self._feeder.stop()
 
