@@ -3,13 +3,14 @@ PYTHON ?= python3
 PREFIX ?= /usr/local
 OFFICIAL = target/python/official
 EARS = target/python/ears
+PIPECAT = target/python/pipecat
 FULL = target/golden-full
 FUZZ_SECONDS ?= 600
 LIBCLANG = target/python/libclang
 # build.rs looks here too, where CUDA_HOME and PATH have no nvcc.
 NVCC = target/cuda
 
-.PHONY: help demo test install header cmake nvcc kernels gpu gpu-pack bindings loom soak fuzz golden golden-full listen peers
+.PHONY: help demo test install header cmake nvcc kernels gpu gpu-pack bindings loom soak fuzz golden golden-full listen peers pipecat
 .DELETE_ON_ERROR:
 
 help: ## this list
@@ -79,6 +80,10 @@ peers: $(if $(findstring --official,$(PEERS)),$(OFFICIAL)/ready) ## time others 
 	$(PYTHON) tools/peers.py --self-check
 	$(PYTHON) tools/peers.py $(PEERS)
 
+pipecat: $(PIPECAT)/ready ## test the Pipecat service with the embedded model; installs 0.5 GB, then 40 s
+	cargo build --release --locked --lib
+	PYTHONPATH=ffi_examples/python:ffi_examples/pipecat $(PIPECAT)/bin/python -m unittest discover -s ffi_examples/pipecat/tests
+
 fuzz: ## each fuzz target for FUZZ_SECONDS (600), one after another; needs nightly and cargo-fuzz, says how to get them
 	sh fuzz/run.sh $(FUZZ_SECONDS)
 
@@ -90,6 +95,7 @@ $(NVCC)/ready: tools/requirements-nvcc.txt
 $(LIBCLANG)/ready: tools/requirements-bindings.txt
 $(OFFICIAL)/ready: tests/golden/requirements.txt
 $(EARS)/ready: tools/requirements-ears.txt
+$(PIPECAT)/ready: ffi_examples/pipecat/requirements.txt
 target/python/%/ready:
 	$(PYTHON) -m venv $(@D)
 	$(@D)/bin/pip install --disable-pip-version-check -r $<
