@@ -328,7 +328,7 @@ typedef struct {
 // Takes a stream's sound: the `user` that was given, samples in the stream's format and how many, QWENTTS_OK. The samples are
 // the callback's until it returns. Answers one of qwentts_answer. The last call has no samples, n = 0, and how the stream
 // ended: QWENTTS_END, QWENTTS_CANCELLED or an error, whose text qwentts_last_error has on this thread; its answer is
-// ignored, and `user` is not used behind it. Must not throw.
+// ignored, and `user` is not used behind it. Must not throw, longjmp or end its thread.
 typedef int32_t (*qwentts_callback)(void *user, const void *samples, size_t n_samples, qwentts_status status);
 
 // Something that happened to a stream. Set its size by qwentts_event_init; a field that is not of the kind is 0.
@@ -377,8 +377,11 @@ const char *qwentts_status_name(int32_t status);
 const char *qwentts_last_error(void);
 
 // Sets who hears the library, for the whole process; NULL or `QWENTTS_LOG_OFF`, and before the first call, nobody does.
-// `level` is one of `qwentts_log_level`. Any thread. A hook that is running is not waited for.
-qwentts_status qwentts_log_set(qwentts_log_fn hook, void *user, int32_t level);
+// `level` is one of `qwentts_log_level`. Any thread. A hook that is running is not waited for, and one may still begin that
+// was found before. A hook must call nothing of this library: what it would have to say is dropped.
+qwentts_status qwentts_log_set(qwentts_log_fn hook,
+                               void *user,
+                               int32_t level);
 
 // Opens a model and starts its thread. `options`: NULL is the embedded model with every default; its strings are copied.
 // Writes the handle to *engine. Waits until the weights are where they are to be, which for a large model on a GPU is
@@ -514,12 +517,14 @@ qwentts_status qwentts_stream_stats(const qwentts_stream *stream,
                                     size_t *needed_bytes);
 
 // Ends the stream: no read that begins once this has returned gives samples or frames, a read that waits returns, and no
-// callback begins; one that is on its way is not waited for, and the last one, with n = 0, still comes. A stream that was
+// callback begins, but maybe one that has its samples already; it is not waited for, and the last one, with n = 0, still
+// comes: `user` must live until then. A stream that was
 // read to its end stays as it was. Any thread, also in the callback; again is nothing; never waits.
 qwentts_status qwentts_stream_cancel(qwentts_stream *stream);
 
-// Cancels the stream and frees its handle, which must not be used again. A read that waits in another thread returns
-// QWENTTS_CANCELLED; no call may begin. Never waits for the device nor for a callback, so that any thread may call it, an
+// Cancels the stream and frees its handle, which must not be used again: where another thread, or a callback, uses the handle,
+// cancel, let it hear the end, then close. A call that is already under way ends well, a read with QWENTTS_CANCELLED. Remove
+// an event handle from an epoll first. Never waits for the device nor for a callback, so that any thread may call it, an
 // event loop's or the callback itself. NULL is nothing.
 void qwentts_stream_close(qwentts_stream *stream);
 

@@ -35,7 +35,7 @@ use crate::cpu;
 use crate::cuda;
 use crate::device::{Device, KvNumbers, Loading, Memory};
 use crate::error::{Error, Result};
-use crate::frame::{SAMPLE_RATE, SAMPLES_PER_FRAME};
+use crate::frame::{End, SAMPLE_RATE, SAMPLES_PER_FRAME};
 use crate::model::Model;
 use crate::prompt::Prompt;
 use crate::request::{Layout, Request, Voice, VoicePrompt};
@@ -255,7 +255,12 @@ impl Engine {
         if config.kind == ModelKind::VoiceDesign {
             request.instruct = Some("A calm voice.".to_owned());
         }
-        self.speak("This is only to be ready.", &request)?.chunks().try_for_each(|chunk| chunk.map(|_| ()))
+        let mut stream = self.speak("This is only to be ready.", &request)?;
+        stream.chunks().try_for_each(|chunk| chunk.map(|_| ()))?;
+        match stream.stats().ended {
+            Some(ended) if ended.end == End::Cancelled => Err(Error::Closed), // by `close`: nobody else has it
+            _ => Ok(()),
+        }
     }
 
     /// A voice that this model can speak in.

@@ -159,7 +159,7 @@ impl TextWriter {
         if self.ended {
             return Err(Error::request("text", "has ended; no more can be added"));
         }
-        check_length(self.bytes + new.len())?;
+        check_length(self.bytes.saturating_add(new.len()))?;
         let mut bytes = self.part.clone();
         bytes.extend_from_slice(new);
         let whole = match std::str::from_utf8(&bytes) {
@@ -313,5 +313,10 @@ impl Canceller {
     /// Never waits; again is nothing.
     pub fn cancel(&self) {
         self.handle.cancel();
+    }
+
+    /// Whether nobody wants its sound any more: it was cancelled, or its reader is gone.
+    pub fn is_cancelled(&self) -> bool {
+        self.handle.ring.is_closed()
     }
 }

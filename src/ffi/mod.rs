@@ -147,7 +147,8 @@ pub extern "C" fn qwentts_last_error() -> *const c_char {
 }
 
 /// Sets who hears the library, for the whole process; NULL or `QWENTTS_LOG_OFF`, and before the first call, nobody does.
-/// `level` is one of `qwentts_log_level`. Any thread. A hook that is running is not waited for.
+/// `level` is one of `qwentts_log_level`. Any thread. A hook that is running is not waited for, and one may still begin that
+/// was found before. A hook must call nothing of this library: what it would have to say is dropped.
 #[unsafe(no_mangle)]
 pub extern "C" fn qwentts_log_set(hook: qwentts_log_fn, user: *mut c_void, level: i32) -> qwentts_status {
     guard(|| {
@@ -271,6 +272,8 @@ thread_local! {
     static LAST_ERROR: UnsafeCell<[u8; LAST_ERROR_BYTES]> = const { UnsafeCell::new([0; LAST_ERROR_BYTES]) };
     /// Entries under way on this thread.
     static INSIDE: Cell<usize> = const { Cell::new(0) };
+    /// The log hook is under way on this thread.
+    static IN_HOOK: Cell<bool> = const { Cell::new(false) };
 }
 
 // ---- handles, strings, hooks ------------------------------------------------------------------------------------
@@ -397,7 +400,7 @@ static LOG_LEVEL: AtomicI32 = AtomicI32::new(0);
 
 /// Tells the log hook, where there is one that wants it.
 fn log(level: qwentts_log_level, line: impl FnOnce() -> String) {
-    if level as i32 > LOG_LEVEL.load(SeqCst) {
+    if level as i32 > LOG_LEVEL.load(SeqCst) || IN_HOOK.get() {
         return;
     }
     let hook = *locked(&LOG);
@@ -405,7 +408,9 @@ fn log(level: qwentts_log_level, line: impl FnOnce() -> String) {
         && let Ok(line) = CString::new(line())
     {
         // SAFETY: the caller's function with the caller's pointer; the line lives until it returns.
+        IN_HOOK.set(true);
         unsafe { hook(user, level as i32, line.as_ptr()) };
+        IN_HOOK.set(false);
     }
 }
 

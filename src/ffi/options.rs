@@ -6,6 +6,7 @@ use crate::engine::EngineOptions;
 use crate::request::{Delivery, Layout, LengthCap, OnDry, Output, Randomness, Regex, Request, SamplingOptions, Voice};
 use crate::source::ModelSource;
 use std::ffi::c_char;
+use std::mem::offset_of;
 use std::time::Duration;
 
 /// In a number of `qwentts_stream_options`: as the model's own settings have it.
@@ -138,7 +139,7 @@ pub(super) unsafe trait Sized32: Copy {
 
 // SAFETY: it is.
 unsafe impl Sized32 for qwentts_engine_options {
-    const FIRST_BYTES: usize = size_of::<Self>();
+    const FIRST_BYTES: usize = offset_of!(Self, kv) + size_of::<*const c_char>();
     fn fresh() -> Self {
         let EngineOptions { slots, queue, .. } = EngineOptions::default();
         let null = std::ptr::null();
@@ -149,7 +150,7 @@ unsafe impl Sized32 for qwentts_engine_options {
 
 // SAFETY: it is.
 unsafe impl Sized32 for qwentts_stream_options {
-    const FIRST_BYTES: usize = size_of::<Self>();
+    const FIRST_BYTES: usize = offset_of!(Self, chunk_frames) + 4 * QWENTTS_CHUNK_WIDTHS;
     fn fresh() -> Self {
         let delivery = Delivery::default();
         let mut chunk_frames = [0; QWENTTS_CHUNK_WIDTHS];

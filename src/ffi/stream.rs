@@ -12,9 +12,10 @@ use crate::error::Result;
 use crate::frame::{End, FRAME_TIME, Frame, GROUPS};
 use crate::request::{Output, Request};
 use std::ffi::{c_char, c_void};
-use std::sync::Mutex;
+use std::mem::offset_of;
 #[cfg(target_os = "linux")]
 use std::sync::{Arc, OnceLock};
+use std::sync::{Mutex, MutexGuard, TryLockError};
 use std::time::Duration;
 
 /// Codes in a frame.
@@ -91,7 +92,7 @@ pub struct qwentts_event {
 
 // SAFETY: it is.
 unsafe impl Sized32 for qwentts_event {
-    const FIRST_BYTES: usize = size_of::<Self>();
+    const FIRST_BYTES: usize = offset_of!(Self, word) + QWENTTS_WORD_BYTES;
     fn fresh() -> Self {
         Self {
             struct_size: size_of::<Self>() as u32,
@@ -110,7 +111,7 @@ unsafe impl Sized32 for qwentts_event {
 /// Takes a stream's sound: the `user` that was given, samples in the stream's format and how many, QWENTTS_OK. The samples are
 /// the callback's until it returns. Answers one of qwentts_answer. The last call has no samples, n = 0, and how the stream
 /// ended: QWENTTS_END, QWENTTS_CANCELLED or an error, whose text qwentts_last_error has on this thread; its answer is
-/// ignored, and `user` is not used behind it. Must not throw.
+/// ignored, and `user` is not used behind it. Must not throw, longjmp or end its thread.
 pub type qwentts_callback = Option<
     unsafe extern "C" fn(user: *mut c_void, samples: *const c_void, n_samples: usize, status: qwentts_status) -> i32,
 >;
@@ -231,6 +232,9 @@ unsafe fn bytes<'a>(text: *const c_char, count: usize) -> std::result::Result<&'
     match text.is_null() {
         true if count > 0 => Err(Fault::null("text")),
         true => Ok(&[]),
+        false if count > isize::MAX as usize => {
+            Err(Fault::argument(format!("text_bytes: is {count}; is it a failure's -1?")))
+        }
         // SAFETY: as the caller promises.
         false => Ok(unsafe { std::slice::from_raw_parts(text.cast(), count) }),
     }
@@ -349,13 +353,22 @@ fn wait(timeout_ms: i32) -> std::result::Result<Wait, Fault> {
 }
 
 impl qwentts_stream {
+    /// The reader, unless somebody else has it. What a panic left is whole.
+    fn reader(&self) -> std::result::Result<MutexGuard<'_, Reader>, Fault> {
+        match self.reader.try_lock() {
+            Ok(reader) => Ok(reader),
+            Err(TryLockError::Poisoned(reader)) => Ok(reader.into_inner()),
+            Err(TryLockError::WouldBlock) => Err(second_reader()),
+        }
+    }
+
     /// A read, unless somebody else reads.
     fn read(
         &self,
         n: &mut usize,
         read: impl FnOnce(&mut AudioReader) -> std::result::Result<Read<usize>, Fault>,
     ) -> std::result::Result<qwentts_status, Fault> {
-        let mut by = self.reader.try_lock().map_err(|_| second_reader())?;
+        let mut by = self.reader()?;
         if let Some(reader) = by.take_fresh() {
             *by = Reader::Pull(reader);
         }
@@ -402,7 +415,11 @@ pub unsafe extern "C" fn qwentts_stream_set_callback(
         if stream.output != Output::Samples {
             return Err(Fault::argument("output: has frames; a callback takes samples alone"));
         }
-        let mut by = stream.reader.try_lock().map_err(|_| second_reader())?;
+        let mut by = stream.reader()?;
+        #[cfg(target_os = "linux")]
+        if stream.event_handle.get().is_some() {
+            return Err(Fault::argument("stream: has an event handle, which is for reads"));
+        }
         let Some(reader) = by.take_fresh() else {
             return Err(Fault::argument("stream: is read already, or has a callback"));
         };
@@ -429,16 +446,19 @@ struct Delivery {
 impl Delivery {
     /// Delivers until the end, and says it.
     fn run<S: crate::frame::Sample>(mut self, room: usize) {
+        let canceller = self.reader.canceller();
         let loop_over_pull = || {
             let mut samples = vec![S::default(); room];
             loop {
                 match self.reader.read(&mut samples, Wait::Forever)? {
+                    // A cancel since the read is heard, but for one that comes right now.
+                    Read::Got(_) if canceller.is_cancelled() => {}
                     Read::Got(n) => {
                         let samples = samples.as_ptr().cast();
                         // SAFETY: the caller's function, his pointer, and samples that live until it returns.
                         let answer = unsafe { (self.call)(self.user.0, samples, n, QWENTTS_OK) };
                         if answer != qwentts_answer::QWENTTS_CONTINUE as i32 {
-                            self.reader.canceller().cancel();
+                            canceller.cancel();
                         }
                     }
                     Read::NotYet => {}
@@ -477,7 +497,7 @@ pub unsafe extern "C" fn qwentts_stream_event_handle(stream: *mut qwentts_stream
         {
             use std::os::fd::AsRawFd;
             if stream.event_handle.get().is_none() {
-                let by = stream.reader.try_lock().map_err(|_| second_reader())?;
+                let by = stream.reader()?;
                 let (Reader::Fresh(reader) | Reader::Pull(reader)) = &*by else {
                     return Err(Fault::argument("stream: has a callback, which takes what there is"));
                 };
@@ -586,7 +606,8 @@ pub unsafe extern "C" fn qwentts_stream_stats(
 }
 
 /// Ends the stream: no read that begins once this has returned gives samples or frames, a read that waits returns, and no
-/// callback begins; one that is on its way is not waited for, and the last one, with n = 0, still comes. A stream that was
+/// callback begins, but maybe one that has its samples already; it is not waited for, and the last one, with n = 0, still
+/// comes: `user` must live until then. A stream that was
 /// read to its end stays as it was. Any thread, also in the callback; again is nothing; never waits.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn qwentts_stream_cancel(stream: *mut qwentts_stream) -> qwentts_status {
@@ -597,8 +618,9 @@ pub unsafe extern "C" fn qwentts_stream_cancel(stream: *mut qwentts_stream) -> q
     })
 }
 
-/// Cancels the stream and frees its handle, which must not be used again. A read that waits in another thread returns
-/// QWENTTS_CANCELLED; no call may begin. Never waits for the device nor for a callback, so that any thread may call it, an
+/// Cancels the stream and frees its handle, which must not be used again: where another thread, or a callback, uses the handle,
+/// cancel, let it hear the end, then close. A call that is already under way ends well, a read with QWENTTS_CANCELLED. Remove
+/// an event handle from an epoll first. Never waits for the device nor for a callback, so that any thread may call it, an
 /// event loop's or the callback itself. NULL is nothing.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn qwentts_stream_close(stream: *mut qwentts_stream) {
