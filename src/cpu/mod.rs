@@ -20,11 +20,11 @@ use crate::error::{Error, Result};
 use crate::frame::{End, Frame, GROUPS, check_codes};
 use crate::model::Model;
 use crate::prompt::Position;
-use crate::request::{Randomness, Sampler, Sampling};
+use crate::request::{Randomness, Sampling};
 use crate::state::CodecState;
 use codec::Codec;
 use predictor::Predictor;
-use sample::{Choice, Source, TalkerRules, argmax, draw};
+use sample::{Source, TalkerRules, choose};
 use simd::Threads;
 use stack::Kv;
 use std::collections::BTreeSet;
@@ -243,12 +243,5 @@ struct Decoding {
 impl Decoder for Decoding {
     fn decode(&mut self, frames: &[Frame]) -> Result<Vec<f32>> {
         self.reference.decode(&mut self.slot, frames)
-    }
-}
-
-fn choose(scores: &mut [f32], sampler: &Sampler, source: &mut Source, frame: usize, group: usize) -> Result<Choice> {
-    match sampler.do_sample {
-        false => Ok(argmax(scores)),
-        true => Ok(draw(scores, sampler, source.uniform(frame, group)?)),
     }
 }

@@ -161,6 +161,20 @@ fn philox(mut counter: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {
     counter
 }
 
+/// The best of these scores, or a draw of them.
+pub fn choose(
+    scores: &mut [f32],
+    sampler: &Sampler,
+    source: &mut Source,
+    frame: usize,
+    group: usize,
+) -> Result<Choice> {
+    match sampler.do_sample {
+        false => Ok(argmax(scores)),
+        true => Ok(draw(scores, sampler, source.uniform(frame, group)?)),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     //! Would catch: a generator that is not Philox, an edge of a cut moved by one, a margin that is no margin.

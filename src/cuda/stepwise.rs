@@ -4,13 +4,13 @@
 use super::frames::Report;
 use super::{Loaded, Options, load};
 use crate::backend::{self, Recording, Step, Stepwise};
-use crate::cpu::sample::{Source, TalkerRules, argmax, draw};
+use crate::cpu::sample::{Source, TalkerRules, choose};
 use crate::device::{Device, KvNumbers, Memory};
 use crate::error::{Error, Result};
 use crate::frame::{Frame, GROUPS, SAMPLES_PER_FRAME, check_codes};
 use crate::model::Model;
 use crate::prompt::Position;
-use crate::request::{Randomness, Sampler, Sampling};
+use crate::request::{Randomness, Sampling};
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -153,7 +153,8 @@ impl backend::Utterance for Utterance {
         }
         .apply(&mut scores);
         let mut margins = [0.0; GROUPS];
-        margins[0] = margin(&mut scores, &self.sampling.talker, &mut self.source, frame, 0)?;
+        // How near the reference's choice of the same scores is to another.
+        margins[0] = choose(&mut scores, &self.sampling.talker, &mut self.source, frame, 0)?.margin;
         if let Some(end) = end {
             return Ok(Step::Ended(end));
         }
@@ -164,7 +165,7 @@ impl backend::Utterance for Utterance {
         let each = rest.len() / (GROUPS - 1);
         for (group, scores) in (1..).zip(rest.chunks_exact(each)) {
             let sampler = &self.sampling.predictor;
-            margins[group] = margin(&mut scores.to_vec(), sampler, &mut self.source, frame, group)?;
+            margins[group] = choose(&mut scores.to_vec(), sampler, &mut self.source, frame, group)?.margin;
         }
         Ok(Step::Frame { chosen, margins })
     }
@@ -176,15 +177,6 @@ impl backend::Utterance for Utterance {
     fn recording(&self) -> Option<&Recording> {
         self.recording.as_ref()
     }
-}
-
-/// How near the reference's choice of these scores is to another.
-fn margin(scores: &mut [f32], sampler: &Sampler, source: &mut Source, frame: usize, group: usize) -> Result<f32> {
-    let choice = match sampler.do_sample {
-        false => argmax(scores),
-        true => draw(scores, sampler, source.uniform(frame, group)?),
-    };
-    Ok(choice.margin)
 }
 
 struct Decoder {

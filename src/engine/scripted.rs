@@ -629,15 +629,21 @@ fn the_length_cap_grows_with_the_text() {
     }
 }
 
-#[test]
-fn positions_that_are_used_up_end_it() {
-    let mut model = open();
+/// A model whose positions end so many behind TEXT's prompt.
+fn with_positions_behind_the_prompt(more: usize) -> Arc<Model> {
     let positions = {
         let device = Device::new(1, 0);
         let _stream = stream(&device, &frames_only(), TEXT);
         device.expect_prefill(0)
     };
-    Arc::get_mut(&mut model).unwrap().config.max_positions = positions + 3;
+    let mut model = open();
+    Arc::get_mut(&mut model).unwrap().config.max_positions = positions + more;
+    model
+}
+
+#[test]
+fn positions_that_are_used_up_end_it() {
+    let model = with_positions_behind_the_prompt(3);
     let mut device = Device::with_model(model, 1, 0);
     let mut stream = stream(&device, &frames_only(), TEXT);
     device.expect_prefill(0);
@@ -1164,13 +1170,7 @@ fn what_is_under_way_counts_for_the_length() {
 
 #[test]
 fn what_is_under_way_counts_for_the_positions() {
-    let mut model = open();
-    let positions = {
-        let device = Device::new(1, 0);
-        let _stream = stream(&device, &frames_only(), TEXT);
-        device.expect_prefill(0)
-    };
-    Arc::get_mut(&mut model).unwrap().config.max_positions = positions + 2;
+    let model = with_positions_behind_the_prompt(2);
     let mut device = Device::ahead(2, model, 1, 0);
     let mut stream = stream(&device, &frames_only(), TEXT);
     device.expect_prefill(0);
