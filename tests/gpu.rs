@@ -255,12 +255,23 @@ fn full_size_speech_is_the_references_until_the_first_near_tie() {
 #[test]
 #[ignore = "needs an NVIDIA GPU and full-size models"]
 fn full_size_prompts_are_the_references() {
+    assert_prompts(&[9, 20, 21, 64, 65, 200]);
+}
+
+/// Minutes, nearly all of them the reference's.
+#[test]
+#[ignore = "needs an NVIDIA GPU and full-size models"]
+fn full_size_long_prompt_is_the_references() {
+    assert_prompts(&[2000]);
+}
+
+fn assert_prompts(lengths: &[usize]) {
     println!("{:>16} {:>5} {:>9} {:>14}   {HEADS}", "", "kv", "positions", "");
     for (name, model) in full_size() {
         let cpu = bare(&model, Device::Cpu, KvNumbers::F32);
         let gpus = [(KvNumbers::F32, F32_ERROR), (KvNumbers::Bf16, BF16_ERROR)];
         let gpus = gpus.map(|(kv, limit)| (bare(&model, device(), kv), kv, limit));
-        for positions in [9, 20, 21, 64, 65, 200, 2000] {
+        for &positions in lengths {
             let mut request = request(&model, 1);
             let tokens = match positions {
                 9 => 1,

@@ -14,8 +14,9 @@ use crate::device::KvNumbers;
 use crate::driver::{Buffer, Context, Function, Module, Number, Shape, Span, Stream};
 use crate::error::{Error, Result};
 use crate::frame::Frame;
+use std::collections::BTreeMap;
 use std::ffi::CStr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 /// Where the keys and values of one layer lie, `[positions][kv_heads * head_dim]`.
 pub(crate) struct Store {
@@ -188,7 +189,7 @@ struct Gemm {
     threads: u32,
 }
 
-/// Every kernel, found when the device is opened.
+/// Every kernel.
 pub(crate) struct Kernels {
     /// Kernels begin while the one before them ends, and blocks come in clusters: where the code that was loaded knows of it.
     early: bool,
@@ -275,8 +276,20 @@ fn norm_threads(width: usize) -> u32 {
 }
 
 impl Kernels {
-    /// Loads every kernel. A build without them says so.
-    pub fn load(context: &Arc<Context>) -> Result<Kernels> {
+    /// The kernels on the device of this number, loaded once for all that use them at a time: for a GPU that has none of its own
+    /// in this build the driver compiles for seconds. A build without kernels says so.
+    pub fn of(context: &Arc<Context>, index: usize) -> Result<Arc<Kernels>> {
+        static IN_USE: Mutex<BTreeMap<usize, Weak<Kernels>>> = Mutex::new(BTreeMap::new());
+        let mut in_use = IN_USE.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(kernels) = in_use.get(&index).and_then(Weak::upgrade) {
+            return Ok(kernels);
+        }
+        let kernels = Arc::new(Kernels::load(context)?);
+        in_use.insert(index, Arc::downgrade(&kernels));
+        Ok(kernels)
+    }
+
+    fn load(context: &Arc<Context>) -> Result<Kernels> {
         let module = |name: &'static str| {
             let Some((name, image)) = super::IMAGES.iter().find(|(known, _)| *known == name) else {
                 let what = "this build has none: no CUDA compiler was found when it was built";

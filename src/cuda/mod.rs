@@ -73,7 +73,7 @@ pub(crate) struct Options {
 /// Uploads everything, and records every launch that is replayed.
 fn load(model: &Arc<Model>, options: &Options, progress: &mut dyn FnMut(Loading)) -> Result<Loaded> {
     let context = Context::open(options.index)?;
-    let kernels = Arc::new(Kernels::load(&context)?);
+    let kernels = Kernels::of(&context, options.index)?;
     let stream = Stream::new(&context)?;
     let frames_weights_bytes = Frames::weight_bytes(&stream, model)?;
     let codec_weights_bytes = Codec::weight_bytes(&stream, model)?;

@@ -124,6 +124,27 @@ fn a_cancel_at_any_moment_harms_nothing() {
     assert!(cut_short > 20 && with_sound > 20);
 }
 
+/// Every kernel and every recording once or a few times, so that it is no long wait under a sanitizer.
+#[test]
+#[ignore = "needs an NVIDIA GPU"]
+fn a_few_frames_of_two_streams_are_those_of_one() {
+    let model = open(&support::checkpoint("tiny-1b7-base", 1));
+    let engine = Engine::with_model(model.clone(), &EngineOptions { prefix_positions: 128, ..options(2) }).unwrap();
+    let requests: [Request; 2] = std::array::from_fn(|which| {
+        let mut request = cloned(&model, which, 9);
+        request.delivery.chunk_frames = vec![1, 2, 4, 8];
+        request.sampling.draws(which == 0);
+        request.sampling.max_new_tokens = Some(16);
+        request
+    });
+    let alone: Vec<Said> = requests.iter().map(|request| say(&engine, TEXTS[0], request).unwrap()).collect();
+    let mut streams = requests.each_ref().map(|request| engine.speak(TEXTS[0], request).unwrap());
+    for (stream, alone) in streams.iter_mut().zip(&alone) {
+        assert!(alone.frames.len() > 1 && read(stream).unwrap() == *alone);
+        assert_eq!(stream.stats().prefix_positions, kept(17));
+    }
+}
+
 /// Bytes of this process that are in memory.
 fn resident_bytes() -> usize {
     let status = std::fs::read_to_string("/proc/self/statm").unwrap();

@@ -18,7 +18,7 @@ use crate::cuda::upload::{Matrix, Uploader};
 use crate::driver::{Context, Event, Graph, Number, Span, Stream};
 use crate::error::Result;
 use crate::weights::{Dtype, Tensor};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 const TOLERANCE: f32 = 1e-5;
 const DTYPES: [Dtype; 3] = [Dtype::Bf16, Dtype::F16, Dtype::F32];
@@ -27,14 +27,16 @@ const DTYPES: [Dtype; 3] = [Dtype::Bf16, Dtype::F16, Dtype::F32];
 struct Gpu {
     context: Arc<Context>,
     stream: Stream,
-    kernels: Kernels,
+    kernels: Arc<Kernels>,
 }
 
 impl Gpu {
     fn open() -> Gpu {
         let context = Context::open(0).expect("an NVIDIA GPU");
         let stream = Stream::new(&context).unwrap();
-        let kernels = Kernels::load(&context).expect("a build with kernels");
+        // One test after another has the same.
+        static KERNELS: OnceLock<Arc<Kernels>> = OnceLock::new();
+        let kernels = KERNELS.get_or_init(|| Kernels::of(&context, 0).expect("a build with kernels")).clone();
         Gpu { context, stream, kernels }
     }
 
