@@ -290,8 +290,12 @@ impl Frames {
     }
 
     fn take_page(&mut self) -> Result<Arc<Span<u8>>> {
-        let (context, bytes) = (self.stream.context(), self.pages.page_bytes());
-        self.pages.take(|| Span::new(context, bytes))
+        let (stream, bytes) = (&self.stream, self.pages.page_bytes());
+        self.pages.take(|| {
+            let page = Span::new(stream.context(), bytes)?;
+            page.fill(stream, 0)?; // a copy of it takes with it what nobody wrote
+            Ok(page)
+        })
     }
 
     /// Puts a page behind a slot's others; the speaker's memory is the slot's.
