@@ -10,7 +10,7 @@ LIBCLANG = target/python/libclang
 # build.rs looks here too, where CUDA_HOME and PATH have no nvcc.
 NVCC = target/cuda
 
-.PHONY: help demo test install header cmake nvcc kernels gpu gpu-pack bindings loom soak fuzz golden golden-full listen peers pipecat
+.PHONY: help demo test install header cmake nvcc kernels gpu gpu-pack bindings loom soak soak-c fuzz golden golden-full listen peers pipecat bridge
 .DELETE_ON_ERROR:
 
 help: ## this list
@@ -60,9 +60,20 @@ bindings: $(NVCC)/ready $(LIBCLANG)/ready ## compare the committed bindings with
 loom: ## look at every order of events between a stream's caller and the engine's worker; minutes
 	RUSTFLAGS="--cfg qwentts_loom" cargo test --release --locked --target-dir target/loom --lib engine::orders -- --nocapture --test-threads 1
 
-soak: ## storm the engine for ten minutes under AddressSanitizer (nightly); SOAK_SECONDS=60 for less
-	RUSTFLAGS=-Zsanitizer=address cargo +nightly test --release --locked --no-default-features --target x86_64-unknown-linux-gnu \
-	  --target-dir target/soak --test soak -- --ignored --nocapture
+ASAN = RUSTFLAGS=-Zsanitizer=address cargo +nightly test --release --locked --no-default-features --features demo \
+	  --target x86_64-unknown-linux-gnu --target-dir target/soak
+
+soak: ## storm the engine for ten minutes under AddressSanitizer (nightly), then soak-c; SOAK_SECONDS=60 for less
+	$(ASAN) --test soak -- --ignored --nocapture
+	$(MAKE) soak-c
+
+soak-c: ## the C tests and ten minutes of a C storm, both sides under AddressSanitizer; a minute of it under valgrind
+	$(ASAN) --test c_api -- --include-ignored --nocapture every_misuse closes_cancels many_threads address_sanitizer
+	@if command -v valgrind > /dev/null; then \
+	  cargo test --release --locked --test c_api -- --ignored --nocapture helgrind; \
+	else \
+	  echo "make soak-c: NOT RUN under helgrind and memcheck, since there is no valgrind here" >&2; \
+	fi
 
 golden: $(OFFICIAL)/ready ## record the goldens of tests/golden again from the official package
 	for verb in tokenizer tiny demo; do $(OFFICIAL)/bin/python tests/golden/record.py $$verb || exit; done
@@ -83,6 +94,10 @@ peers: $(if $(findstring --official,$(PEERS)),$(OFFICIAL)/ready) ## time others 
 pipecat: $(PIPECAT)/ready ## test the Pipecat service with the embedded model; installs 0.5 GB, then 40 s
 	cargo build --release --locked --lib
 	PYTHONPATH=ffi_examples/python:ffi_examples/pipecat $(PIPECAT)/bin/python -m unittest discover -s ffi_examples/pipecat/tests
+
+bridge: ## how long samples that are ready wait until Python has them, by event handle, callback and read; a table
+	cargo build --release --locked --lib
+	$(PYTHON) tools/bridge.py
 
 fuzz: ## each fuzz target for FUZZ_SECONDS (600), one after another; needs nightly and cargo-fuzz, says how to get them
 	sh fuzz/run.sh $(FUZZ_SECONDS)
