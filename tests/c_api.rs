@@ -179,22 +179,27 @@ fn a_long_storm_under_address_sanitizer() {
     println!("AddressSanitizer on both sides: {}", storm(soak_seconds()));
 }
 
-/// A C test under valgrind's tool of that name, which must find nothing; what the program said.
-fn under_valgrind(tool: &str, source: &str, arguments: &[&str]) -> String {
+/// What helgrind can see, and what it cannot, is in tests/c/valgrind.supp.
+fn helgrind(source: &str) -> Command {
     let mut valgrind = Command::new("valgrind");
-    valgrind.arg(format!("--tool={tool}")).args(["-q", "--error-exitcode=9", "--fair-sched=yes"]);
+    valgrind.args(["--tool=helgrind", "-q", "--error-exitcode=9", "--fair-sched=yes"]);
     valgrind.arg(format!("--suppressions={ROOT}/tests/c/valgrind.supp"));
-    valgrind.arg(compile(source, "c99")).args(arguments).env("LD_LIBRARY_PATH", folder());
-    String::from_utf8(run(&mut valgrind).stdout).unwrap()
+    valgrind.arg(compile(source, "c99")).env("LD_LIBRARY_PATH", folder());
+    valgrind
 }
 
-/// What helgrind can and cannot see is in tests/c/valgrind.supp.
 #[test]
 #[ignore = "needs valgrind and minutes: make soak-c"]
 fn a_storm_under_helgrind() {
+    let done = helgrind("tests/c/faults.c").arg("race").output().unwrap();
+    let said = String::from_utf8_lossy(&done.stderr);
+    assert!(
+        done.status.code() == Some(9) && said.contains("Possible data race") && said.contains("faults.c"),
+        "{said}"
+    );
     let model = support::checkpoint("tiny-0b6-custom", 2);
-    let model = model.to_str().unwrap();
-    println!("helgrind: {}", under_valgrind("helgrind", "tests/c/storm.c", &["20", model]));
+    let done = run(helgrind("tests/c/storm.c").arg("20").arg(model));
+    println!("helgrind: {}", String::from_utf8_lossy(&done.stdout));
 }
 
 // ---- the examples ----------------------------------------------------------------------------------------------

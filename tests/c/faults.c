@@ -1,5 +1,13 @@
-/* Would catch a sanitizer that does not watch: each fault, named by the argument, is to be reported, one on either side. */
+/* Would catch a sanitizer that does not watch: each fault, named by the argument, is to be reported, on either side. */
 #include "common.h"
+
+/* Counts without a lock, as its stream's opener does. */
+static int32_t count(void *user, const void *samples, size_t n, qwentts_status status) {
+    int *calls = user;
+    (void)samples, (void)n, (void)status;
+    ++*calls;
+    return QWENTTS_STOP;
+}
 
 int main(int argc, char **argv) {
     qwentts_engine *engine = open_engine(1, 1);
@@ -15,6 +23,11 @@ int main(int argc, char **argv) {
         free(samples);
     } else if (strcmp(fault, "leak") == 0) {
         stream = NULL;
+    } else if (strcmp(fault, "race") == 0) {
+        static int calls;
+        CHECK(qwentts_stream_set_callback(stream, count, &calls) == QWENTTS_OK);
+        sleep_ms(3000);
+        ++calls;
     } else if (strcmp(fault, "caller") == 0) {
         float *samples = malloc(100 * sizeof *samples);
         volatile size_t behind = 100;

@@ -23,7 +23,6 @@ typedef struct {
 /* A stream in one thread's hands. */
 typedef struct {
     pthread_mutex_t lock; /* over all that others than the owner see; the callback is another */
-    pthread_cond_t heard_end;
     qwentts_stream *stream; /* closed by the owner, or in its callback */
     const speech *of;
     int way;
@@ -93,7 +92,6 @@ static int32_t called(void *user, const void *samples, size_t n, qwentts_status 
         CHECK(samples == NULL);
         own->end = status;
         own->ends = 1;
-        CHECK(pthread_cond_signal(&own->heard_end) == 0);
     } else {
         CHECK(status == QWENTTS_OK);
         hear(own, samples, n);
@@ -191,13 +189,12 @@ static void ended(life *own, qwentts_status status) {
     COUNT(frames, own->way == BY_FRAMES ? own->heard : own->heard / own->of->sample_bytes / 1920);
 }
 
-static void *wait_inside(void *given) {
-    life *own = given;
+static void *wait_inside(void *stream) {
     float samples[8];
     size_t n = 0;
     qwentts_status status;
     /* The owner looks in, now and then, whether this one is inside. */
-    while ((status = qwentts_stream_read(own->stream, samples, 8, &n, -1)) == QWENTTS_BUSY) {}
+    while ((status = qwentts_stream_read(stream, samples, 8, &n, -1)) == QWENTTS_BUSY) {}
     CHECK(status == QWENTTS_CANCELLED && n == 0);
     return NULL;
 }
@@ -207,21 +204,15 @@ static void close_under_a_read(life *own) {
     float samples[8];
     size_t n = 0;
     qwentts_status status;
+    qwentts_stream *stream = own->stream;
     pthread_t thread;
-    CHECK(pthread_create(&thread, NULL, wait_inside, own) == 0);
-    while ((status = qwentts_stream_read(own->stream, samples, 8, &n, 0)) == QWENTTS_AGAIN) sleep_ms(1);
+    CHECK(pthread_create(&thread, NULL, wait_inside, stream) == 0);
+    while ((status = qwentts_stream_read(stream, samples, 8, &n, 0)) == QWENTTS_AGAIN) sleep_ms(1);
     CHECK(status == QWENTTS_BUSY || (status == QWENTTS_CANCELLED && was_cancelled(own)));
-    /* Cancelled by another, who waits may not have begun. */
+    /* Where another has cancelled it, who waits may not have begun. */
     if (status == QWENTTS_CANCELLED) CHECK(pthread_join(thread, NULL) == 0);
-    pthread_mutex_lock(&own->lock);
-    qwentts_stream_close(own->stream);
-    if (status == QWENTTS_BUSY) {
-        pthread_mutex_unlock(&own->lock);
-        CHECK(pthread_join(thread, NULL) == 0);
-        pthread_mutex_lock(&own->lock);
-    }
-    own->stream = NULL;
-    pthread_mutex_unlock(&own->lock);
+    let_go(own);
+    if (status == QWENTTS_BUSY) CHECK(pthread_join(thread, NULL) == 0);
     COUNT(closed_in_a_read, 1);
 }
 
@@ -284,20 +275,15 @@ static int step(life *own, uint64_t *state) {
         if (own->way != BY_CALLBACK) return 0;
     }
     if (own->way == BY_CALLBACK) {
-        struct timespec until;
-        int ends;
-        clock_gettime(CLOCK_REALTIME, &until);
-        until.tv_nsec += 2000000;
-        if (until.tv_nsec >= 1000000000) {
-            until.tv_nsec -= 1000000000;
-            until.tv_sec++;
-        }
-        pthread_mutex_lock(&own->lock);
-        if (own->ends == 0) pthread_cond_timedwait(&own->heard_end, &own->lock, &until);
+        int ends, closed_here;
         /* One that is closed has no more steps but those to its end, which still comes. */
-        while (own->stream == NULL && own->ends == 0) pthread_cond_wait(&own->heard_end, &own->lock);
-        ends = own->ends;
-        pthread_mutex_unlock(&own->lock);
+        do {
+            sleep_ms(2);
+            pthread_mutex_lock(&own->lock);
+            ends = own->ends;
+            closed_here = own->stream == NULL;
+            pthread_mutex_unlock(&own->lock);
+        } while (closed_here && ends == 0);
         if (ends == 0) return 1;
         ended(own, own->end);
         let_go(own);
@@ -468,9 +454,7 @@ int main(int argc, char **argv) {
     int rounds, i, threads = held("/proc/self/task"), descriptors = held("/proc/self/fd");
     CHECK(length_ms > 0 && argc > 2);
     model = argv[2];
-    for (i = 0; i < LIVES; i++) {
-        CHECK(pthread_mutex_init(&lives[i].lock, NULL) == 0 && pthread_cond_init(&lives[i].heard_end, NULL) == 0);
-    }
+    for (i = 0; i < LIVES; i++) CHECK(pthread_mutex_init(&lives[i].lock, NULL) == 0);
     speak_alone();
     began = now_ms();
     /* Two at least, since each ends in its own way. */

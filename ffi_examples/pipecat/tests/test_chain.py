@@ -15,6 +15,7 @@ import tempfile
 import time
 import unittest
 import wave
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from pipecat.frames.frames import (
     TTSAudioRawFrame,
     TTSStartedFrame,
     TTSStoppedFrame,
+    TTSTextFrame,
 )
 from pipecat.processors.aggregators.llm_context import LLMContext
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
@@ -45,6 +47,8 @@ SENTENCES = ("Thank you very much for listening.", "It is a pleasure to talk to 
 REPLY = " ".join(SENTENCES)
 # By tokens Pipecat commits a sentence's words once it knows the whole sentence, so that one without an end would leave none.
 LONG = "One two three. Four five six. Seven eight nine. " * 4
+# As in test_service.py.
+PATIENCE = float(os.environ.get("QWENTTS_TEST_PATIENCE", "1"))
 EARS = os.environ.get("QWENTTS_EARS")
 
 
@@ -211,9 +215,9 @@ class ChainTest(unittest.IsolatedAsyncioTestCase):
                     await call.watcher.until(InterruptionFrame, before + 1)
                     # A frame is 80 ms of sound, and less than 20 ms of work.
                     while not self.idle():
-                        self.assertLess(time.monotonic() - call.watcher.all(InterruptionFrame)[-1][0], 0.08)
+                        self.assertLess(time.monotonic() - call.watcher.all(InterruptionFrame)[-1][0], 0.08 * PATIENCE)
                         await asyncio.sleep(0.002)
-                    self.assertLess(call.watcher.all(InterruptionFrame)[-1][0] - began, 0.6)
+                    self.assertLess(call.watcher.all(InterruptionFrame)[-1][0] - began, 0.6 * PATIENCE)
                     await asking
                     await call.watcher.until(TTSStartedFrame, 2)
                     await call.watcher.until(TTSAudioRawFrame, len(call.watcher.all(TTSAudioRawFrame)) + 1)
@@ -231,7 +235,11 @@ class ChainTest(unittest.IsolatedAsyncioTestCase):
                 broken = words(call.messages()[1][1])
                 self.assertEqual(sorted(broken), sorted(words(LONG)[: len(broken)]))
                 self.assertTrue(0 < len(broken) < len(words(LONG)) / 2, broken)
-                self.same_words(call.messages()[3][1], REPLY)
+                # A word that was on its way when Pipecat's interruption overtook it may begin the next message; none left us behind it.
+                texts = [(when, frame) for when, frame in call.watcher.all(TTSTextFrame) if when > at]
+                self.assertEqual({frame.context_id for _, frame in texts}, later)
+                self.assertLessEqual((Counter(words(call.messages()[3][1])) - Counter(words(REPLY))).total(), 1)
+                self.same_words(" ".join(frame.text for _, frame in texts), REPLY)
                 self.assertEqual(call.watcher.errors, [])
 
 
