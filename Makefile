@@ -4,13 +4,14 @@ PREFIX ?= /usr/local
 OFFICIAL = target/python/official
 EARS = target/python/ears
 PIPECAT = target/python/pipecat
+LIVEKIT = target/python/livekit
 FULL = target/golden-full
 FUZZ_SECONDS ?= 600
 LIBCLANG = target/python/libclang
 # build.rs looks here too, where CUDA_HOME and PATH have no nvcc.
 NVCC = target/cuda
 
-.PHONY: help demo test install header cmake nvcc kernels gpu gpu-pack bindings loom soak soak-c fuzz golden golden-full listen peers pipecat bridge
+.PHONY: help demo test install header cmake nvcc kernels gpu gpu-pack bindings loom soak soak-c fuzz golden golden-full listen peers pipecat livekit bridge
 .DELETE_ON_ERROR:
 
 help: ## this list
@@ -28,9 +29,9 @@ test: $(if $(filter x86_64Linux,$(shell uname -m)$(shell uname -s)),$(NVCC)/read
 	RUSTDOCFLAGS="-D warnings" cargo doc --release --locked --no-deps
 	cargo test --release --locked
 	@if $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then \
-	  $(MAKE) pipecat QWENTTS_TEST_PATIENCE=5; \
+	  $(MAKE) pipecat livekit QWENTTS_TEST_PATIENCE=5; \
 	else \
-	  echo "make test: the tests of the Pipecat service were NOT RUN: they need Python 3.11" >&2; \
+	  echo "make test: the tests of the Pipecat service and the LiveKit plugin were NOT RUN: they need Python 3.11" >&2; \
 	fi
 
 install: ## the library for C and C++: PREFIX=/usr/local, DESTDIR for packagers; header, shared and static, pkg-config, CMake
@@ -98,13 +99,17 @@ peers: $(if $(findstring --official,$(PEERS)),$(OFFICIAL)/ready) ## time others 
 	$(PYTHON) tools/peers.py $(PEERS)
 
 # Bounds on time are for a quiet machine; QWENTTS_TEST_PATIENCE=5 gives five times as long.
-PIPECAT_PYTHON = QWENTTS_TEST_PATIENCE=$(or $(QWENTTS_TEST_PATIENCE),1) PYTHONPATH=ffi_examples/python:ffi_examples/pipecat \
-	  $(PIPECAT)/bin/python -W ignore::DeprecationWarning
-PIPECAT_TESTS = $(PIPECAT_PYTHON) -m unittest discover -s ffi_examples/pipecat/tests
+export QWENTTS_TEST_PATIENCE ?= 1
+QUIETLY = -W ignore::DeprecationWarning -m unittest discover -s
+PIPECAT_TESTS = PYTHONPATH=ffi_examples/python:ffi_examples/pipecat $(PIPECAT)/bin/python $(QUIETLY) ffi_examples/pipecat/tests
 
 pipecat: $(PIPECAT)/ready ## test the Pipecat service with the embedded model; installs 0.5 GB once, then 80 s
 	cargo build --release --locked --lib
 	$(PIPECAT_TESTS)
+
+livekit: $(LIVEKIT)/ready ## test the LiveKit plugin with the embedded model and a scripted agent; installs 0.4 GB once, then 15 s
+	cargo build --release --locked --lib
+	PYTHONPATH=ffi_examples/python:ffi_examples/livekit $(LIVEKIT)/bin/python $(QUIETLY) ffi_examples/livekit/tests
 
 bridge: ## how long samples that are ready wait until Python has them, by event handle, callback and read; a table
 	cargo build --release --locked --lib
@@ -122,6 +127,7 @@ $(LIBCLANG)/ready: tools/requirements-bindings.txt
 $(OFFICIAL)/ready: tests/golden/requirements.txt
 $(EARS)/ready: tools/requirements-ears.txt
 $(PIPECAT)/ready: ffi_examples/pipecat/requirements.txt
+$(LIVEKIT)/ready: ffi_examples/livekit/requirements.txt
 target/python/%/ready:
 	$(PYTHON) -m venv $(@D)
 	$(@D)/bin/pip install --disable-pip-version-check -r $<

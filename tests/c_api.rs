@@ -14,10 +14,9 @@ const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 const WARNINGS: [&str; 5] = ["-Wall", "-Wextra", "-Werror", "-pedantic", "-g"];
 
 /// Whether the library is built with AddressSanitizer; then so is what the C tests compile.
-const SANITIZED: bool = match option_env!("RUSTFLAGS") {
-    Some(flags) => matches!(flags.as_bytes(), b"-Zsanitizer=address"),
-    None => false,
-};
+fn sanitized() -> bool {
+    option_env!("RUSTFLAGS").is_some_and(|flags| flags.contains("sanitizer=address"))
+}
 
 /// The shared library that belongs to this test; cargo makes it with the library that other tests use.
 fn library() -> PathBuf {
@@ -64,7 +63,7 @@ fn compile(source: &str, language: &str) -> PathBuf {
         compiler.arg("-D_POSIX_C_SOURCE=200809L");
     }
     compiler.arg(format!("-std={language}")).args(WARNINGS);
-    if SANITIZED {
+    if sanitized() {
         compiler.arg("-fsanitize=address");
     }
     for include in ["include", "ffi_examples/cpp"] {
@@ -164,7 +163,7 @@ fn a_storm_of_streams() {
 #[test]
 #[ignore = "needs minutes: make soak-c"]
 fn a_long_storm_under_address_sanitizer() {
-    assert!(SANITIZED, "is not built with AddressSanitizer: make soak-c");
+    assert!(sanitized(), "is not built with AddressSanitizer: make soak-c");
     // It watches both sides.
     let faults = compile("tests/c/faults.c", "c99");
     for (fault, report, place) in [
