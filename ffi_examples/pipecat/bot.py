@@ -15,49 +15,26 @@ import argparse
 import asyncio
 import os
 import sys
-import time
-import wave
-from array import array
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from dataclasses import fields
+import threading
 from typing import Any
 
 import qwentts
 from loguru import logger
-from pipecat.audio.vad.vad_analyzer import VADAnalyzer, VADParams
-from pipecat.frames.frames import (
-    EndFrame,
-    Frame,
-    InputAudioRawFrame,
-    InterruptionFrame,
-    LLMContextFrame,
-    LLMFullResponseEndFrame,
-    LLMFullResponseStartFrame,
-    LLMTextFrame,
-    OutputAudioRawFrame,
-    TranscriptionFrame,
-)
+from pipecat.audio.vad.vad_analyzer import VADAnalyzer
 from pipecat.pipeline.pipeline import Pipeline
 from pipecat.pipeline.worker import PipelineParams, PipelineWorker
 from pipecat.processors.aggregators.llm_context import LLMContext
 from pipecat.processors.aggregators.llm_response_universal import LLMContextAggregatorPair, LLMUserAggregatorParams
-from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
-from pipecat.serializers.protobuf import ProtobufFrameSerializer
-from pipecat.services.llm_service import LLMService
-from pipecat.services.settings import LLMSettings, STTSettings
-from pipecat.services.stt_service import SegmentedSTTService
+from pipecat.processors.frame_processor import FrameProcessor
 from pipecat.services.tts_service import TextAggregationMode
 from pipecat.transports.base_transport import BaseTransport, TransportParams
 from pipecat.turns.user_start import VADUserTurnStartStrategy
 from pipecat.turns.user_stop import SpeechTimeoutUserTurnStopStrategy
 from pipecat.turns.user_turn_strategies import UserTurnStrategies
-from pipecat.utils.time import time_now_iso8601
 from pipecat.workers.runner import WorkerRunner
 from pipecat_qwentts import QwenttsTTSService
 
 SYSTEM = "You are a friendly assistant on the telephone. What you write is spoken: short sentences, no lists, no emoji."
-QUESTION = "Good morning. How are you?"
-REPLY = "Thank you very much, I am well. It is a pleasure to talk to you today."
 
 
 def chain(
@@ -68,8 +45,9 @@ def chain(
     vad: VADAnalyzer,
     context: LLMContext,
     *watchers: FrameProcessor,
+    page: bool = False,
 ) -> PipelineWorker:
-    """The pipeline; `watchers` see what leaves the TTS."""
+    """The pipeline; `watchers` see what leaves the TTS, and the browser's page wants messages of its own (RTVI)."""
     strategies = UserTurnStrategies(
         start=[VADUserTurnStartStrategy()], stop=[SpeechTimeoutUserTurnStopStrategy(user_speech_timeout=0.3)]
     )
@@ -80,7 +58,7 @@ def chain(
         Pipeline(steps),
         params=PipelineParams(enable_metrics=True, enable_usage_metrics=True),
         cancel_on_idle_timeout=False,
-        enable_rtvi=False,
+        enable_rtvi=page,
     )
 
 
@@ -88,188 +66,6 @@ async def run(worker: PipelineWorker, handle_sigint: bool = True) -> None:
     runner = WorkerRunner(handle_sigint=handle_sigint)
     await runner.add_workers(worker)
     await runner.run()
-
-
-# ---- what stands for microphone, ears and mind where there is no network ---------------------------------------------
-
-
-class LoudIsSpeech(VADAnalyzer):
-    """Enough for a line without noise, and needs no model."""
-
-    def __init__(self) -> None:
-        super().__init__(params=VADParams(start_secs=0.1, stop_secs=0.2, min_volume=0.0))
-
-    def num_frames_required(self) -> int:
-        return self.sample_rate // 100
-
-    def voice_confidence(self, buffer: bytes) -> float:
-        return float(loudness(buffer) > 300)
-
-
-def loudness(pcm: bytes) -> float:
-    """The root of the mean square of 16 bit samples."""
-    samples = array("h", pcm)
-    return (sum(sample * sample for sample in samples) / max(1, len(samples))) ** 0.5
-
-
-class Hears(SegmentedSTTService):
-    """An STT by a function from a WAV file's bytes to text."""
-
-    def __init__(self, hear: Callable[[bytes], Awaitable[str]]):
-        super().__init__(settings=STTSettings(model=None, language=None), ttfs_p99_latency=0.5)
-        self._hear = hear
-
-    async def run_stt(self, audio: bytes) -> AsyncGenerator[Frame | None, None]:
-        if text := await self._hear(audio):
-            yield TranscriptionFrame(text, "caller", time_now_iso8601())
-
-
-class Answers(LLMService):
-    """An LLM by a script: a reply for each turn, the last again and again, a token (a word and the space before it) at a time."""
-
-    def __init__(self, *replies: str, token_s: float = 0.08):
-        nothing = {field.name: None for field in fields(LLMSettings) if field.name != "extra"}
-        super().__init__(settings=LLMSettings(**nothing))
-        self._replies, self._token_s = list(replies), token_s
-        #: When the first and the last token of each reply were pushed.
-        self.said: list[tuple[float, float]] = []
-
-    async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
-        await super().process_frame(frame, direction)
-        if not isinstance(frame, LLMContextFrame):
-            await self.push_frame(frame, direction)
-            return
-        reply = self._replies[min(len(self.said), len(self._replies) - 1)]
-        began = time.monotonic()
-        self.said.append((began, float("inf")))
-        await self.push_frame(LLMFullResponseStartFrame())
-        for n, word in enumerate(reply.split(" ")):
-            await self.push_frame(LLMTextFrame(word if n == 0 else " " + word))
-            await asyncio.sleep(self._token_s)
-        await self.push_frame(LLMFullResponseEndFrame())
-        self.said[-1] = (began, time.monotonic())
-
-
-class Caller:
-    """Who is at the other end of the line: a microphone that always sends, and ears that keep what comes and when."""
-
-    RATE_HZ = 16000
-
-    def __init__(self, url: str):
-        self._url = url
-        self._serializer = ProtobufFrameSerializer()
-        self._to_say = bytearray()
-        #: What came, 24 kHz.
-        self.heard: list[tuple[float, bytes]] = []
-        self.interruptions: list[float] = []
-        self._tasks: list[asyncio.Task[None]] = []
-
-    async def __aenter__(self) -> "Caller":
-        import websockets
-
-        self._socket: Any = await websockets.connect(self._url)
-        self._tasks = [asyncio.create_task(self._speak()), asyncio.create_task(self._listen())]
-        return self
-
-    async def __aexit__(self, *_: Any) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._socket.close()
-
-    async def say(self, pcm: bytes) -> None:
-        """Until it has been said."""
-        self._to_say += pcm
-        while self._to_say:
-            await asyncio.sleep(0.01)
-
-    def sound(self) -> bytes:
-        return b"".join(pcm for _, pcm in self.heard)
-
-    async def quiet(self, seconds: float = 1.0, patience_s: float = 30.0) -> None:
-        """Until something was heard, and then nothing for a while."""
-        end = time.monotonic() + patience_s
-        while not self.heard or time.monotonic() - self.heard[-1][0] < seconds:
-            if time.monotonic() > end:
-                raise TimeoutError("the line does not fall silent")
-            await asyncio.sleep(0.02)
-
-    async def _speak(self) -> None:
-        step = self.RATE_HZ // 50 * 2
-        at = time.monotonic()
-        while True:
-            pcm = bytes(self._to_say[:step]).ljust(step, b"\0")
-            del self._to_say[:step]
-            frame = OutputAudioRawFrame(pcm, self.RATE_HZ, 1)
-            await self._socket.send(await self._serializer.serialize(frame))
-            at += 0.02
-            await asyncio.sleep(max(0.0, at - time.monotonic()))
-
-    async def _listen(self) -> None:
-        async for message in self._socket:
-            frame = await self._serializer.deserialize(message)
-            if isinstance(frame, InputAudioRawFrame):
-                # Silence between two replies is nobody's.
-                if any(frame.audio):
-                    self.heard.append((time.monotonic(), frame.audio))
-            elif isinstance(frame, InterruptionFrame):
-                self.interruptions.append(time.monotonic())
-
-
-def line(port: int) -> tuple[BaseTransport, asyncio.Event]:
-    """A loopback websocket, and when it can be called."""
-    from pipecat.transports.websocket.server import (
-        SingleClientWebsocketServerParams,
-        SingleClientWebsocketServerTransport,
-    )
-
-    params = SingleClientWebsocketServerParams(
-        audio_in_enabled=True, audio_out_enabled=True, serializer=ProtobufFrameSerializer(), allowed_origins=[]
-    )
-    transport = SingleClientWebsocketServerTransport(params, "127.0.0.1", port)
-    ready = asyncio.Event()
-
-    @transport.event_handler("on_websocket_ready")
-    async def on_ready(*_: Any) -> None:
-        ready.set()
-
-    return transport, ready
-
-
-def spoken(engine: qwentts.Engine, text: str, **options: Any) -> bytes:
-    """As a caller's microphone has it."""
-    return b"".join(bytes(chunk) for chunk in engine.speak(text, format="i16", sample_rate_hz=Caller.RATE_HZ, **options))
-
-
-async def offline(arguments: argparse.Namespace, engine: qwentts.Engine) -> None:
-    async def hear(_: bytes) -> str:
-        return QUESTION
-
-    llm, context = Answers(REPLY), LLMContext()
-    transport, ready = line(arguments.port)
-    worker = chain(transport, Hears(hear), llm, service(arguments, engine), LoudIsSpeech(), context)
-    question = await asyncio.to_thread(spoken, engine, QUESTION)
-    running = asyncio.create_task(run(worker, handle_sigint=False))
-    await asyncio.wait_for(ready.wait(), 30)
-    async with Caller(f"ws://127.0.0.1:{arguments.port}") as caller:
-        await caller.say(question)
-        asked = time.monotonic()
-        await caller.quiet()
-        first, last = llm.said[0]
-        print(f"caller: {QUESTION}\nbot:    {context.get_messages()[-1]['content']}")
-        print(f"first sound {1000 * (caller.heard[0][0] - first):.0f} ms after the LLM's first token ({last - first:.1f} s before its last),")
-        print(f"{caller.heard[0][0] - asked:.1f} s after the question, most of which is the wait for its end")
-    await worker.queue_frame(EndFrame())
-    await running
-    with wave.open("reply.wav", "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(24000)
-        file.writeframes(caller.sound())
-    print(f"reply.wav: {len(caller.sound()) / 48000:.1f} s")
-
-
-# ---- what is used where there is one ---------------------------------------------------------------------------------
 
 
 def service(arguments: argparse.Namespace, engine: qwentts.Engine) -> QwenttsTTSService:
@@ -301,8 +97,10 @@ async def converse(arguments: argparse.Namespace, transport: BaseTransport) -> N
     from pipecat.audio.vad.silero import SileroVADAnalyzer
 
     context = LLMContext()
-    worker = chain(transport, ears(arguments), mind(arguments), service(arguments, open_engine(arguments)), SileroVADAnalyzer(), context)
-    if not arguments.microphone:
+    engine = await asyncio.to_thread(open_engine, arguments)
+    tts, page = service(arguments, engine), not arguments.microphone
+    worker = chain(transport, ears(arguments), mind(arguments), tts, SileroVADAnalyzer(), context, page=page)
+    if page:
 
         @transport.event_handler("on_client_disconnected")
         async def on_gone(*_: Any) -> None:
@@ -312,15 +110,17 @@ async def converse(arguments: argparse.Namespace, transport: BaseTransport) -> N
 
 
 _engine: qwentts.Engine | None = None
+_opening = threading.Lock()
 
 
 def open_engine(arguments: argparse.Namespace) -> qwentts.Engine:
     """One for all calls of this process."""
     global _engine
-    if _engine is None:
-        _engine = qwentts.Engine(arguments.model, arguments.device)
-        _engine.warmup()
-    return _engine
+    with _opening:
+        if _engine is None:
+            _engine = qwentts.Engine(arguments.model, arguments.device)
+            _engine.warmup()
+        return _engine
 
 
 async def bot(call: Any) -> None:
@@ -353,7 +153,10 @@ def main() -> None:
         arguments = parser.parse_args()
         if arguments.offline:
             logger.remove()
-            asyncio.run(offline(arguments, open_engine(arguments)))
+            from offline import rehearse
+
+            engine = open_engine(arguments)
+            asyncio.run(rehearse(chain, run, service(arguments, engine), engine, arguments.port))
             return
         from pipecat.transports.local.audio import LocalAudioTransport, LocalAudioTransportParams
 

@@ -40,6 +40,7 @@ ROOT = Path(__file__).resolve().parents[3]
 sys.path.insert(0, str(ROOT / "ffi_examples/pipecat"))
 
 import bot  # noqa: E402
+import offline  # noqa: E402
 
 # Both are sentences that the ears write down right where the embedded voice says them.
 QUESTION = "Can you tell me the time?"
@@ -115,16 +116,16 @@ class Call:
     """A bot, and a caller on its line."""
 
     def __init__(self, test: "ChainTest", mode: TextAggregationMode, *replies: str):
-        self.llm, self.context, self.watcher = bot.Answers(*replies), LLMContext(), Watcher()
+        self.llm, self.context, self.watcher = offline.Answers(*replies), LLMContext(), Watcher()
         self.port = free_port()
-        transport, self._ready = bot.line(self.port)
+        transport, self._ready = offline.line(self.port)
         tts = QwenttsTTSService(engine=test.engine, text_aggregation_mode=mode, settings=QwenttsTTSService.Settings(voice="slt"))
-        self.worker = bot.chain(transport, bot.Hears(test.hear), self.llm, tts, bot.LoudIsSpeech(), self.context, self.watcher)
+        self.worker = bot.chain(transport, offline.Hears(test.hear), self.llm, tts, offline.LoudIsSpeech(), self.context, self.watcher)
 
     async def __aenter__(self) -> "Call":
         self._running = asyncio.create_task(bot.run(self.worker, handle_sigint=False))
         await asyncio.wait_for(self._ready.wait(), 20)
-        self.caller = await bot.Caller(f"ws://127.0.0.1:{self.port}").__aenter__()
+        self.caller = await offline.Caller(f"ws://127.0.0.1:{self.port}").__aenter__()
         return self
 
     async def __aexit__(self, *_: Any) -> None:
@@ -145,7 +146,7 @@ class ChainTest(unittest.IsolatedAsyncioTestCase):
     def setUpClass(cls) -> None:
         logger.remove()
         cls.engine = qwentts.Engine(device="cpu")
-        cls.question = bot.spoken(cls.engine, QUESTION, voice="slt")
+        cls.question = offline.spoken(cls.engine, QUESTION, voice="slt")
         if EARS:
             cls.ears = Ears()
 
@@ -157,7 +158,7 @@ class ChainTest(unittest.IsolatedAsyncioTestCase):
 
     async def hear(self, wav: bytes) -> str:
         # A segment that is silent is nobody's question.
-        self.assertGreater(bot.loudness(wav[44:]), 100)
+        self.assertGreater(offline.loudness(wav[44:]), 100)
         return QUESTION if self.ears is None else await asyncio.to_thread(self.ears.hear, wav)
 
     def alone(self, text: str, **options: Any) -> bytes:
