@@ -78,7 +78,7 @@ def ears(arguments: argparse.Namespace) -> FrameProcessor:
     if arguments.stt == "whisper":
         from pipecat.services.whisper.stt import WhisperSTTService
 
-        return WhisperSTTService(device="cpu", compute_type="int8", settings=WhisperSTTService.Settings(model="tiny.en"))
+        return WhisperSTTService(device="cpu", compute_type="int8", settings=WhisperSTTService.Settings(model=arguments.whisper))
     from pipecat.services.deepgram.stt import DeepgramSTTService
 
     return DeepgramSTTService(api_key=os.environ["DEEPGRAM_API_KEY"])
@@ -139,6 +139,7 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--language", help="without it the model tells")
     parser.add_argument("--sentences", action="store_true", help="give the model whole sentences, not tokens")
     parser.add_argument("--stt", choices=("deepgram", "whisper"), default="deepgram")
+    parser.add_argument("--whisper", default="tiny.en", help="of --stt whisper: a model by name, or a folder in CTranslate2's layout")
     parser.add_argument("--llm-url", help="an OpenAI-compatible server; without it OpenAI's")
     parser.add_argument("--llm-model", default="gpt-4.1-mini")
     parser.add_argument("--microphone", action="store_true", help="this machine's microphone and loudspeaker, not the page")
