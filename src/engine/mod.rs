@@ -12,7 +12,7 @@ mod readiness;
 mod resample;
 mod ring;
 #[cfg(all(test, not(qwentts_loom)))]
-mod scripted;
+pub(crate) mod scripted;
 mod stats;
 mod stream;
 mod sync;
