@@ -65,7 +65,7 @@ soak: ## storm the engine for ten minutes under AddressSanitizer (nightly); SOAK
 	  --target-dir target/soak --test soak -- --ignored --nocapture
 
 golden: $(OFFICIAL)/ready ## record the goldens of tests/golden again from the official package
-	for verb in tokenizer tiny demo; do $(OFFICIAL)/bin/python tests/golden/record.py $$verb || exit; done
+	for verb in tokenizer tiny voices demo; do $(OFFICIAL)/bin/python tests/golden/record.py $$verb || exit; done
 
 golden-full: $(OFFICIAL)/ready ## record one full-size case (0.6B, seeded) and compare with it; takes minutes and gigabytes, not in CI
 	$(OFFICIAL)/bin/python tests/golden/record.py full full-0b6-base $(FULL)

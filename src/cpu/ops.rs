@@ -134,6 +134,28 @@ fn dot(a: &[f32], b: &[f32]) -> f32 {
     add_lanes(sum)
 }
 
+/// y[t][r] = the squared distance of x[t] and table row r: x [t][width], table [rows][width], y [t][rows].
+pub fn distances(threads: &Threads, table: &[f32], width: usize, x: &[f32], y: &mut [f32]) {
+    let rows = table.len() / width;
+    threads.split(
+        y,
+        rows,
+        table.len(),
+        #[inline(always)]
+        |first, piece| {
+            let mut apart = vec![0.0; width];
+            for (y, x) in piece.chunks_exact_mut(rows).zip(x[first * width..].chunks_exact(width)) {
+                for (y, row) in y.iter_mut().zip(table.chunks_exact(width)) {
+                    for ((a, x), r) in apart.iter_mut().zip(x).zip(row) {
+                        *a = x - r;
+                    }
+                    *y = dot(&apart, &apart);
+                }
+            }
+        },
+    );
+}
+
 /// x [rows][columns] to y [columns][rows].
 pub fn transpose(x: &[f32], columns: usize, y: &mut [f32]) {
     let rows = x.len() / columns;
@@ -206,6 +228,16 @@ pub fn gelu(x: &mut [f32]) {
     for x in x {
         *x *= 0.5 * (1.0 + libm::erff(*x * std::f32::consts::FRAC_1_SQRT_2));
     }
+}
+
+/// x = ELU(x): x, and under 0 exp(x) - 1.
+pub fn elu(x: &mut [f32]) {
+    x.iter_mut().filter(|x| **x < 0.0).for_each(|x| *x = x.exp_m1());
+}
+
+/// x = max(x, 0); NaN stays NaN, so that it is found.
+pub fn relu(x: &mut [f32]) {
+    x.iter_mut().filter(|x| **x < 0.0).for_each(|x| *x = 0.0);
 }
 
 /// x += scale * y, scale per column; without scale, x += y.
