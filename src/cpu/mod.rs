@@ -224,7 +224,7 @@ impl Reference {
     }
 
     fn speaker(&self) -> Result<&SpeakerWeights> {
-        self.model.weights.speaker.as_ref().ok_or_else(|| {
+        self.model.speaker_encoder().ok_or_else(|| {
             let file = self.model.source.describe("model.safetensors");
             Error::checkpoint(file, "holds no speaker encoder (tensors speaker_encoder.*), which a Base model has")
         })

@@ -14,7 +14,9 @@ import wave
 import zlib
 from pathlib import Path
 
+import librosa
 import numpy as np
+import soundfile
 import torch
 from qwen_tts import Qwen3TTSModel, VoiceClonePromptItem
 from qwen_tts.core.models import Qwen3TTSConfig, Qwen3TTSProcessor, modeling_qwen3_tts
@@ -401,6 +403,12 @@ def write_clips():
         with wave.open(str(folder / f"{name}.wav"), "wb") as file:
             file.setnchannels(1), file.setsampwidth(2), file.setframerate(24000)
             file.writeframes(material.clip(name).tobytes())
+    # The short clip in the other formats as libsndfile writes them, one in stereo, two at 48 kHz.
+    short = material.clip("short")
+    soundfile.write(folder / "short.flac", np.stack([short, short], axis=1), 24000, "PCM_16")
+    twice = librosa.resample(short.astype(np.float32) / 32768, orig_sr=24000, target_sr=48000)
+    soundfile.write(folder / "short.ogg", twice, 48000, "VORBIS")
+    soundfile.write(folder / "short.mp3", twice, 48000)
 
 
 class Distances:
