@@ -1,5 +1,19 @@
 //! Voices made of recordings, and their files: a voice is made once and speaks everywhere the same model does. Owns the
 //! file's format; what a voice is to a prompt is `request::VoicePrompt`.
+//!
+//! ```no_run
+//! use qwentts::{Cloning, Engine, EngineOptions, ModelSource, Request, SavedVoice, audio};
+//! # fn main() -> qwentts::Result<()> {
+//! let engine = Engine::open(&ModelSource::Folder("Qwen3-TTS-12Hz-0.6B-Base".into()), &EngineOptions::default())?;
+//! let samples = audio::read("ref.wav".as_ref(), audio::LONGEST_S)?;
+//! let cloning = Cloning { transcript: Some("What is said in it.".into()), ..Cloning::default() };
+//! let ann = SavedVoice::create(engine.model(), &samples, &cloning)?;
+//! ann.save("ann.qvoice".as_ref())?;
+//! let request = Request { voice: ann.voice("ann", engine.model())?, ..Request::default() };
+//! engine.speak("Good morning.", &request)?;
+//! # Ok(())
+//! # }
+//! ```
 
 use crate::audio;
 use crate::cpu::Reference;

@@ -462,3 +462,39 @@ fn trace_hears_a_recording() {
         "ref_audio: is missing; xvec_only and append_silence are of it"
     );
 }
+
+/// Each command of README's block that begins with the seeded checkpoint, but for its first, by a shell.
+#[test]
+#[cfg(unix)]
+fn the_cloning_commands_of_the_readme_run_as_they_stand() {
+    use std::os::unix::fs::symlink;
+    let tree = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let readme = fs::read_to_string(tree.join("README.md")).unwrap();
+    let first = "    python3 tests/golden/seeded.py tiny-0b6-base 1 target/base\n";
+    let (_, block) = readme.split_once(first).unwrap();
+    let commands: Vec<&str> = block.lines().take_while(|line| line.starts_with("    ")).map(str::trim).collect();
+    assert!(commands.len() >= 5 && commands.iter().all(|c| c.starts_with("qwentts ")), "{commands:?}");
+
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("target")).unwrap();
+    symlink(support::checkpoint("tiny-0b6-base", 1), folder.path().join("target/base")).unwrap();
+    symlink(tree.join("models"), folder.path().join("models")).unwrap();
+    let here = Path::new(env!("CARGO_BIN_EXE_qwentts")).parent().unwrap();
+    let path = format!("{}:{}", here.display(), std::env::var("PATH").unwrap());
+    for command in commands {
+        let ran = std::process::Command::new("sh")
+            .args(["-c", command])
+            .current_dir(folder.path())
+            .env("PATH", &path)
+            .output();
+        let ran = ran.unwrap();
+        assert!(ran.status.success(), "{command}: {}", String::from_utf8_lossy(&ran.stderr));
+    }
+    for file in ["fox.qvoice", "cloned.wav", "heard.wav", "codes.npy"] {
+        assert!(fs::metadata(folder.path().join(file)).unwrap().len() > 500, "{file}");
+    }
+    // What the recording's README says of its words is what is said here.
+    let words = "The quick brown fox jumps over the lazy dog.";
+    let own = fs::read_to_string(tree.join("models/reference/README.md")).unwrap();
+    assert!(own.contains(words) && block.contains(&format!("--text \"{words}\"")));
+}
