@@ -2,9 +2,17 @@
 //! threads that change it, a file of sound that gives other samples than it holds, and a recording or a voice file that is
 //! taken where it cannot be used.
 
-#[path = "support/run.rs"]
-mod run_command;
-mod support;
+mod support {
+    //! The parts of tests/support that stand beside the command line's.
+    mod checkpoint;
+    pub mod run;
+
+    pub use checkpoint::checkpoint;
+
+    pub fn goldens() -> std::path::PathBuf {
+        std::path::PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
+    }
+}
 
 use qwentts::audio;
 use qwentts::cpu::{Reference, log_mel, mel_frames};
@@ -12,13 +20,14 @@ use qwentts::frame::{Frame, GROUPS, SAMPLES_PER_FRAME};
 use qwentts::model::Model;
 use qwentts::request::Voice;
 use qwentts::source::ModelSource;
+use qwentts::speech::Bare;
 use qwentts::trace::{TraceRequest, run};
 use qwentts::voice::{Cloning, SavedVoice};
-use run_command::{done, refused};
 use serde::Deserialize;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
+use support::run::{device, done, refused};
 
 /// Logarithms of magnitudes: ours in f64 against the official f32.
 const MEL_ERROR: f32 = 5e-5;
@@ -432,7 +441,7 @@ fn from_a_recording_to_speech_on_the_command_line() {
 #[test]
 fn trace_hears_a_recording() {
     let request = |json: &str| TraceRequest::parse(json.as_bytes()).unwrap();
-    let bare = support::bare(model("tiny-0b6-base", 1), Some(1));
+    let bare = Bare::open(model("tiny-0b6-base", 1), device::device(), Some(1), device::kv()).unwrap();
     let audio = support::goldens().join("audio/short.wav");
     let audio = audio.to_str().unwrap();
     let frames = |json: &str| run(&bare, &request(json), None).unwrap().trace;
