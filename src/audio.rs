@@ -43,7 +43,8 @@ pub fn read(path: &Path, longest_s: f64) -> Result<Vec<f32>> {
     if of.is_dir() {
         return Err(Error::file(path, ErrorKind::IsADirectory.into()));
     }
-    decode(&path.display().to_string(), Box::new(file), Some(of.len()), longest_s)
+    let bytes = of.is_file().then_some(of.len()); // a pipe's come as they come
+    decode(&path.display().to_string(), Box::new(file), bytes, longest_s)
 }
 
 /// As [`read`], of a file's bytes; `name` stands in errors.

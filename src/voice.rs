@@ -81,7 +81,7 @@ impl SavedVoice {
         }
         audio::check_voice(samples)?;
         if let Some(language) = &cloning.language {
-            check_language(model, language)?;
+            prompt::template::language_of(&model.config, Some(language), None)?;
         }
         let transcript_ids = match cloning.transcript.as_deref() {
             None => Vec::new(),
@@ -231,14 +231,4 @@ impl SavedVoice {
         let prompt = VoicePrompt { speaker_vector, reference };
         Ok(SavedVoice { prompt, transcript_ids, language: word("language"), model })
     }
-}
-
-fn check_language(model: &Model, language: &str) -> Result<()> {
-    let known = |name: &str| name.eq_ignore_ascii_case(language);
-    if known("auto") || model.config.language_names().any(known) {
-        return Ok(());
-    }
-    let names: Vec<&str> = model.config.language_names().collect();
-    let what = format!("{language:?} is unknown; this model has auto, {}", names.join(", "));
-    Err(Error::request("language", what))
 }

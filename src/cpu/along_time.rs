@@ -32,10 +32,9 @@ impl Signal {
     /// be over `edge`. A causal convolution over it is one whose taps stand around their output.
     pub fn mirrored(channels: usize, edge: usize, x: &[f32]) -> Signal {
         let len = x.len() / channels;
-        let mut signal = Signal::new(channels, len, None);
-        (signal.past, signal.stride) = (2 * edge, 2 * edge + len + LANES);
-        signal.data = vec![0.0; channels * signal.stride];
-        for (row, x) in signal.data.chunks_exact_mut(signal.stride).zip(x.chunks_exact(len)) {
+        let stride = 2 * edge + len + LANES;
+        let mut signal = Signal { data: vec![0.0; channels * stride], channels, past: 2 * edge, len, stride };
+        for (row, x) in signal.data.chunks_exact_mut(stride).zip(x.chunks_exact(len)) {
             row[edge..edge + len].copy_from_slice(x);
             for i in 0..edge {
                 row[i] = x[edge - i];
@@ -50,16 +49,15 @@ impl Signal {
     pub fn strided(channels: usize, stride: usize, past: &[f32], x: &[f32]) -> Signal {
         let len = x.len() / channels;
         let columns = len.div_ceil(stride);
-        let mut signal = Signal::new(channels * stride, columns, None);
-        (signal.past, signal.stride) = (1, 1 + columns + LANES);
-        signal.data = vec![0.0; channels * stride * signal.stride];
-        let rows = signal.data.chunks_exact_mut(stride * signal.stride);
+        let row = 1 + columns + LANES;
+        let mut data = vec![0.0; channels * stride * row];
+        let rows = data.chunks_exact_mut(stride * row);
         for ((rows, past), x) in rows.zip(past.chunks_exact(stride)).zip(x.chunks_exact(len)) {
             for (t, x) in past.iter().chain(x).enumerate() {
-                rows[t % stride * signal.stride + t / stride] = *x;
+                rows[t % stride * row + t / stride] = *x;
             }
         }
-        signal
+        Signal { data, channels: channels * stride, past: 1, len: columns, stride: row }
     }
 
     /// The new columns, a channel at a time.

@@ -51,14 +51,14 @@ impl Encoder<'_> {
         let mut x = self.conv(&w.first, next(), samples);
         for stage in &w.stages {
             let mut h = x.clone();
-            ops::elu(&mut h);
+            ops::elu(self.threads, &mut h);
             let mut h = self.conv(&stage.conv1, next(), &h);
-            ops::elu(&mut h);
+            ops::elu(self.threads, &mut h);
             ops::add(&mut x, None, &self.conv(&stage.conv2, &mut [], &h));
-            ops::elu(&mut x);
+            ops::elu(self.threads, &mut x);
             x = self.shorten(&stage.shorten, stage.stride, next(), &x);
         }
-        ops::elu(&mut x);
+        ops::elu(self.threads, &mut x);
         let by_channel = self.conv(&w.last, next(), &x);
         let mut x = vec![0.0; by_channel.len()];
         ops::transpose(&by_channel, by_channel.len() / self.config.hidden, &mut x);
