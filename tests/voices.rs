@@ -385,6 +385,53 @@ fn voice_files_that_are_none() {
     assert!(error(&demo).starts_with("f: is no whole voice file"));
 }
 
+/// What fuzz/fuzz_targets/voice.rs does for minutes, for a moment, with the same edits each time.
+#[test]
+fn files_with_wrong_bytes_are_refused_by_name_or_give_what_is_whole() {
+    let made = SavedVoice::create(&model("tiny-0b6-base", 1), &clip("short.wav"), &words("Oh no.")).unwrap();
+    let sound = |name: &str| fs::read(support::goldens().join("audio").join(name)).unwrap();
+    let mut files = ["short.wav", "short.flac", "short.mp3", "short.ogg"].map(sound).to_vec();
+    files.push(made.to_bytes().unwrap());
+    let mut state = 1u64;
+    let mut below = |bound: usize| {
+        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (state >> 33) as usize % bound
+    };
+    let (mut taken, mut refused) = (0, 0);
+    for file in &files {
+        for _ in 0..120 {
+            let mut bytes = file.clone();
+            // Most edits in the head, where they mean most.
+            for _ in 0..1 + below(6) {
+                let at = if below(4) > 0 { below(200) } else { below(bytes.len()) };
+                bytes[at] = below(256) as u8;
+            }
+            if below(4) == 0 {
+                bytes.truncate(below(bytes.len()));
+            }
+            let named = |error: qwentts::Error| {
+                let text = error.to_string();
+                assert!(text.strip_prefix("f: ").is_some_and(|what| !what.is_empty()), "{text}");
+            };
+            match audio::read_bytes("f", &bytes, 2.0) {
+                Ok(samples) => {
+                    assert!(samples.len() <= 48_001 && samples.iter().all(|s| s.is_finite()));
+                    taken += 1;
+                }
+                Err(error) => {
+                    named(error);
+                    refused += 1;
+                }
+            }
+            match SavedVoice::from_bytes("f", &bytes) {
+                Ok(voice) => assert_eq!(SavedVoice::from_bytes("f", &voice.to_bytes().unwrap()).unwrap(), voice),
+                Err(error) => named(error),
+            }
+        }
+    }
+    assert!(taken > 50 && refused > 200, "{taken} {refused}");
+}
+
 #[test]
 fn from_a_recording_to_speech_on_the_command_line() {
     let base = support::checkpoint("tiny-0b6-base", 1);
