@@ -132,8 +132,8 @@ impl SavedVoice {
         Ok(Voice::Cloned(self.prompt.clone()))
     }
 
-    /// The file's bytes: safetensors with `speaker_vector` F32 [width] and, of an in-context clone, `reference_codes` U16
-    /// [frames, 16] and `transcript_ids` U32 [ids]; in its metadata format, version, model, language, transcript.
+    /// The file's bytes: safetensors with `speaker_vector` F32 `[width]` and, of an in-context clone, `reference_codes`
+    /// U16 `[frames, 16]` and `transcript_ids` U32 `[ids]`; in its metadata format, version, model, language, transcript.
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
         let wrong = |e: safetensors::SafeTensorError| Error::compute("voice file", e.to_string());
         let vector: Vec<u8> = self.prompt.speaker_vector.iter().flat_map(|x| x.to_le_bytes()).collect();

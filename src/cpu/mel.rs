@@ -14,7 +14,7 @@ const EDGE: usize = (WINDOW - HOP) / 2;
 /// Frequencies from 0 to the highest, 12 kHz.
 const BINS: usize = WINDOW / 2 + 1;
 
-/// How many windows these samples make: one for each 256. At least [`FEWEST_SAMPLES`] are needed.
+/// How many windows `log_mel` gives of so many samples, 385 at least: one for each 256.
 pub fn mel_frames(samples: usize) -> usize {
     samples / HOP
 }
@@ -27,7 +27,7 @@ pub const FEWEST_SAMPLES: usize = EDGE + 1;
 /// Each window of 1024 samples under a periodic Hann window, 256 apart over the sound mirrored by 384 on either side, gives
 /// magnitudes sqrt(re² + im² + 1e-9) at 513 frequencies; 128 triangles from 0 to 12 kHz on Slaney's mel scale, each of
 /// unit area, gather them; what is under 1e-5 counts as 1e-5. The formulas are those of `librosa.filters.mel` and
-/// `torch.stft`, with which the official package computes in f32. Fewer than [`FEWEST_SAMPLES`] give nothing.
+/// `torch.stft`, with which the official package computes in f32. Fewer than 385 samples give nothing.
 pub fn log_mel(samples: &[f32]) -> Vec<f32> {
     if samples.len() < FEWEST_SAMPLES {
         return Vec::new();
