@@ -82,7 +82,7 @@ soak-c: ## the C tests and ten minutes of a C storm, both sides under AddressSan
 	fi
 
 golden: $(OFFICIAL)/ready ## record the goldens of tests/golden again from the official package
-	for verb in tokenizer tiny demo; do $(OFFICIAL)/bin/python tests/golden/record.py $$verb || exit; done
+	for verb in tokenizer tiny voices demo; do $(OFFICIAL)/bin/python tests/golden/record.py $$verb || exit; done
 
 golden-full: $(OFFICIAL)/ready ## record one full-size case (0.6B, seeded) and compare with it; takes minutes and gigabytes, not in CI
 	$(OFFICIAL)/bin/python tests/golden/record.py full full-0b6-base $(FULL)

@@ -9,7 +9,7 @@ mod inbox;
 mod orders;
 #[cfg(target_os = "linux")]
 mod readiness;
-mod resample;
+pub(crate) mod resample;
 mod ring;
 #[cfg(all(test, not(qwentts_loom)))]
 pub(crate) mod scripted;
