@@ -29,7 +29,7 @@ test: $(if $(filter x86_64Linux,$(shell uname -m)$(shell uname -s)),$(NVCC)/read
 	RUSTDOCFLAGS="-D warnings" cargo doc --release --locked --no-deps
 	cargo test --release --locked
 	@if $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then \
-	  $(MAKE) pipecat livekit QWENTTS_TEST_PATIENCE=5; \
+	  $(MAKE) pipecat livekit QWENTTS_TEST_PATIENCE=30; \
 	else \
 	  echo "make test: the tests of the Pipecat service and the LiveKit plugin were NOT RUN: they need Python 3.11" >&2; \
 	fi
@@ -98,7 +98,7 @@ peers: $(if $(findstring --official,$(PEERS)),$(OFFICIAL)/ready) ## time others 
 	$(PYTHON) tools/peers.py --self-check
 	$(PYTHON) tools/peers.py $(PEERS)
 
-# Bounds on time are for a quiet machine; QWENTTS_TEST_PATIENCE=5 gives five times as long.
+# Bounds on time are for a quiet machine; with QWENTTS_TEST_PATIENCE=30 they catch what hangs, and nothing that is slow.
 export QWENTTS_TEST_PATIENCE ?= 1
 QUIETLY = -W ignore::DeprecationWarning -m unittest discover -s
 PIPECAT_TESTS = PYTHONPATH=ffi_examples/python:ffi_examples/pipecat $(PIPECAT)/bin/python $(QUIETLY) ffi_examples/pipecat/tests
