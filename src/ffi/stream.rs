@@ -209,7 +209,7 @@ unsafe fn open(
     let (engine, to, options) = unsafe { (from_handle(engine)?, out(stream, "stream")?, take(options, "options")?) };
     let format = options.checked_format()?;
     // SAFETY: as above.
-    let request = unsafe { options.read(engine.engine.voices()) }?;
+    let request = unsafe { options.read(&engine.engine) }?;
     let engine = &engine.engine;
     let opened = begin(engine, &request).map_err(|error| match engine.health() {
         Err(why) => lost(why),
