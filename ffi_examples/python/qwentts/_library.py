@@ -170,6 +170,7 @@ class StreamOptions(ctypes.Structure):
         ("cap_frames_per_token", c_uint32),
         ("special_tokens", c_uint32),
         ("chunk_frames", c_uint32 * 8),
+        ("cloned", c_void_p),
     ]
 
 
@@ -235,6 +236,10 @@ _ENTRIES: Dict[str, Any] = {
     "qwentts_engine_health": (c_int32, c_void_p),
     "qwentts_engine_info": (c_int32, c_void_p, c_void_p, c_size_t, POINTER(c_size_t)),
     "qwentts_engine_stats": (c_int32, c_void_p, c_void_p, c_size_t, POINTER(c_size_t)),
+    "qwentts_voice_from_pcm": (c_int32, c_void_p, c_void_p, c_size_t, c_uint32, c_char_p, c_char_p, POINTER(c_void_p)),
+    "qwentts_voice_load": (c_int32, c_void_p, c_char_p, POINTER(c_void_p)),
+    "qwentts_voice_save": (c_int32, c_void_p, c_char_p),
+    "qwentts_voice_release": (None, c_void_p),
     "qwentts_stream_open": (c_int32, c_void_p, POINTER(StreamOptions), POINTER(c_void_p)),
     "qwentts_speak": (c_int32, c_void_p, c_char_p, c_size_t, POINTER(StreamOptions), POINTER(c_void_p)),
     "qwentts_stream_push_text": (c_int32, c_void_p, c_char_p, c_size_t),
