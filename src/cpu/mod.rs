@@ -188,7 +188,7 @@ impl Reference {
     }
 
     /// The frames of a recording, one for each 1920 samples begun: the codec's other half, which a clone's reference and
-    /// `codec encode` go through. `samples`: 24 kHz, mono, finite, one at least; memory grows with them by 90 kB a second
+    /// `codec encode` go through. `samples`: 24 kHz, mono, finite, one at least; memory grows with them by 0.7 MB a second
     /// at the published sizes. A checkpoint without a codec encoder, and weights that are not finite, are errors.
     pub fn encode(&self, samples: &[f32]) -> Result<Vec<Frame>> {
         let (config, weights) = (&self.model.config, &self.model.weights);
@@ -204,7 +204,7 @@ impl Reference {
 
     /// Who speaks in a recording, as a vector of the talker's width: what stands in a clone's prompt. `samples`: 24 kHz,
     /// mono, finite, at least as many as `fewest_samples` says. Not scaled to any length. Memory grows with them by
-    /// 4 MB a second at the published sizes. A checkpoint without a speaker encoder, which only Base models have, and
+    /// 5 MB a second at the published sizes. A checkpoint without a speaker encoder, which only Base models have, and
     /// weights that are not finite, are errors.
     pub fn speaker_vector(&self, samples: &[f32]) -> Result<Vec<f32>> {
         let weights = self.speaker()?;
