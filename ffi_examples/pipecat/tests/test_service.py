@@ -477,7 +477,8 @@ class ServiceTest(unittest.IsolatedAsyncioTestCase):
                 worst_s = max(worst_s, heard_s - (at - talk.at(TTSAudioRawFrame)))
                 heard_s += len(frame.audio) / 48000
         self.assertGreater(heard_s, 2)
-        self.assertLess(worst_s, 0.3 * PATIENCE)
+        # Without its lead for a bound, speech comes to more than half of itself ahead where the engine is fast.
+        self.assertLess(worst_s, min(0.3 * PATIENCE, heard_s / 2))
 
     async def test_an_utterance_that_must_not_be_interrupted_is_not(self) -> None:
         async with Talk(self.service()) as talk:
