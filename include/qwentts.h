@@ -471,8 +471,8 @@ qwentts_status qwentts_stream_end_text(qwentts_stream *stream);
 // Samples from where the last read stopped, mono, in the stream's format and rate: as many as are there and fit, one at
 // least. `samples` is the caller's, with room for `capacity` samples. Waits up to `timeout_ms`: 0 not at all, -1 until there
 // is something. QWENTTS_OK with *n_samples; QWENTTS_AGAIN, QWENTTS_END with 0; QWENTTS_CANCELLED. What was made before an
-// error is read first, then every read gives the error, QWENTTS_DEVICE_LOST where it is the engine's. One thread at a time: a second one gets QWENTTS_BUSY at once. A
-// cancel, and a close, end a read that waits.
+// error is read first, then every read gives the error, QWENTTS_DEVICE_LOST where it is the engine's. One thread at a time: a
+// second one gets QWENTTS_BUSY at once. A cancel, and a close, end a read that waits.
 qwentts_status qwentts_stream_read(qwentts_stream *stream,
                                    void *samples,
                                    size_t capacity,
