@@ -21,7 +21,7 @@ pub use simd::vector_bits;
 
 use crate::backend::{self, Decoder, Recording, Step, Stepwise};
 use crate::error::{Error, Result};
-use crate::frame::{End, Frame, GROUPS, check_codes};
+use crate::frame::{End, Frame, GROUPS, check_codes, check_finite};
 use crate::model::Model;
 use crate::prompt::Position;
 use crate::request::{Randomness, Sampling};
@@ -235,12 +235,7 @@ impl Reference {
             let what = format!("has {} samples; expected {fewest} at least", samples.len());
             return Err(Error::request("ref_audio", what));
         }
-        match samples.iter().position(|s| !s.is_finite()) {
-            None => Ok(()),
-            Some(at) => {
-                Err(Error::request("ref_audio", format!("sample {at} is {}; expected finite ones", samples[at])))
-            }
-        }
+        check_finite(samples).map_err(|what| Error::request("ref_audio", what))
     }
 
     fn check(&self, scores: &[f32], frame: usize, group: usize) -> Result<()> {

@@ -8,7 +8,6 @@ use crate::request::Voice;
 use crate::voice::{Cloning, SavedVoice};
 use std::ffi::c_char;
 use std::path::Path;
-use std::sync::Arc;
 
 /// A voice that was made of a recording. It never changes; threads and streams may share it.
 pub struct qwentts_voice {
@@ -121,7 +120,7 @@ pub unsafe extern "C" fn qwentts_voice_retain(voice: *const qwentts_voice) {
 pub unsafe extern "C" fn qwentts_voice_release(voice: *mut qwentts_voice) {
     guard(|| {
         // SAFETY: as the caller promises, NULL or a handle that he uses no more.
-        drop::<Option<Arc<qwentts_voice>>>(unsafe { take_handle(voice) }?);
+        unsafe { take_handle(voice) }?;
         Ok(QWENTTS_OK)
     });
 }
