@@ -8,9 +8,9 @@ import wave
 import weakref
 from typing import TYPE_CHECKING, Any, BinaryIO, Callable, Dict, Iterable, List, Optional, Union, cast
 
-from ._library import EngineOptions, Handle, Unsupported, checked, fill, fresh, lib, quick
+from ._library import EngineOptions, Handle, Unsupported, checked, fill, fresh, lib, quick, text
 from ._stream import Options, Pieces, Stream
-from ._voice import Voice, floats, text
+from ._voice import Voice, floats
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -100,7 +100,8 @@ class Engine:
         """
         numbers = floats(samples)
         address, count = numbers.buffer_info()
-        said, spoken = text("transcript", transcript), text("language", language)
+        said = None if transcript is None else text("transcript", transcript)
+        spoken = None if language is None else text("language", language)
         return self._voice(lib.qwentts_voice_from_pcm, address, count, sample_rate_hz, said, spoken)
 
     def load_voice(self, path: Union[str, "os.PathLike[str]"]) -> Voice:

@@ -202,15 +202,21 @@ def fresh(kind: Type[ctypes.Structure]) -> Any:
     return struct
 
 
+def text(name: str, value: Any) -> bytes:
+    """A str as C has it; one that C would cut is refused."""
+    if not isinstance(value, str):
+        raise TypeError(f"{name}: is {type(value).__name__}; expected str")
+    data = value.encode()
+    if b"\0" in data:
+        raise InvalidArgument(f"{name}: has a zero byte")
+    return data
+
+
 def fill(struct: Any, name: str, value: Any) -> None:
     """Sets a field; a value that C would cut or wrap is refused."""
-    if isinstance(value, str):
-        value = value.encode()
-        if b"\0" in value:
-            raise InvalidArgument(f"{name}: has a zero byte")
     # ctypes would take a number for an address.
-    if dict(struct._fields_)[name] is c_char_p and not isinstance(value, bytes):
-        raise TypeError(f"{name}: is {type(value).__name__}; expected str")
+    if isinstance(value, str) or dict(struct._fields_)[name] is c_char_p and not isinstance(value, bytes):
+        value = text(name, value)
     try:
         setattr(struct, name, value)
     except TypeError as error:

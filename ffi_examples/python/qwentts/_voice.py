@@ -8,7 +8,7 @@ import os
 import weakref
 from typing import Any, Iterable, Optional, Union
 
-from ._library import Handle, InvalidArgument, lib
+from ._library import Handle, InvalidArgument, lib, text
 
 
 class Voice:
@@ -28,16 +28,6 @@ class Voice:
         """What C knows it by, as long as this object lives."""
         with self._handle.used() as pointer:
             return pointer.value
-
-
-def text(name: str, value: Optional[str]) -> Optional[bytes]:
-    if value is None:
-        return None
-    if not isinstance(value, str):
-        raise TypeError(f"{name}: is {type(value).__name__}; expected str")
-    if "\0" in value:
-        raise InvalidArgument(f"{name}: has a zero byte")
-    return value.encode()
 
 
 def floats(samples: Union[Any, Iterable[float]]) -> "array.array[float]":
