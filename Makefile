@@ -74,7 +74,7 @@ soak: ## storm the engine for ten minutes under AddressSanitizer (nightly), then
 	$(MAKE) soak-c
 
 soak-c: ## the C tests and ten minutes of a C storm, both sides under AddressSanitizer (nightly); some of it under valgrind's helgrind
-	$(ASAN) --test c_api -- --include-ignored --nocapture every_misuse closes_cancels many_threads address_sanitizer
+	$(ASAN) --test c_api -- --include-ignored --nocapture every_misuse closes_cancels many_threads voices_of address_sanitizer
 	@if command -v valgrind > /dev/null; then \
 	  cargo test --release --locked --test c_api -- --ignored --nocapture helgrind; \
 	else \

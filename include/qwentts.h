@@ -16,12 +16,14 @@
 //     qwentts_engine_close(engine);
 //
 // Options:   qwentts_stream_options o; qwentts_stream_options_init(&o, sizeof o); o.voice = "slt";
+// Clones:    qwentts_voice_from_pcm(engine, sound, count, 24000, "What is said in it.", NULL, &voice); o.cloned = voice;
 // Threads:   an engine is shared; of a stream, one thread may push text while another reads and any other cancels.
 // Memory:    strings and texts are copied on entry; buffers are the caller's; what a function returns as a string is never freed.
 //            Handles are ended by their close, after which they must not be used; every other misuse has an answer.
 // Failures:  negative statuses, with a text in qwentts_last_error() of the same thread. Nothing is written but on success.
 //            Nothing throws, prints, ends the process or handles signals.
-// Waiting:   only qwentts_engine_open, _close and _warmup, and qwentts_stream_read and _read_frames as long as they are told.
+// Waiting:   only qwentts_engine_open, _close and _warmup, qwentts_voice_from_pcm, for files qwentts_voice_load and _save, and
+//            qwentts_stream_read and _read_frames as long as they are told.
 
 
 #ifndef QWENTTS_H
@@ -33,8 +35,8 @@
 // Grows when something that was promised changes; the library's soname has it.
 #define QWENTTS_ABI_MAJOR 0
 
-// Grows when something comes that was not there.
-#define QWENTTS_ABI_MINOR 1
+// Grows when something comes that was not there: tests/c/symbols.txt and tests/c/layout.c have what came with which.
+#define QWENTTS_ABI_MINOR 2
 
 // In a number of `qwentts_stream_options`: as the model's own settings have it.
 #define QWENTTS_DEFAULT -1
@@ -69,7 +71,7 @@ enum qwentts_status
   QWENTTS_UNSUPPORTED = -3,
   // There is no such file or folder.
   QWENTTS_NOT_FOUND = -4,
-  // The files of the model, or of a voice, do not hold what they must.
+  // The files of the model, or of a voice, do not hold what they must, or cannot be read or written.
   QWENTTS_BAD_MODEL = -5,
   // The device's memory is used up.
   QWENTTS_OUT_OF_MEMORY = -6,
@@ -326,7 +328,7 @@ typedef struct {
   uint32_t special_tokens;
   // Frames that are delivered together, each 1 to 32; the last before a 0 repeats. 1, 2, 4, 8.
   uint32_t chunk_frames[QWENTTS_CHUNK_WIDTHS];
-  // A voice of a recording, held by the caller until the stream is open; `voice` is NULL then. NULL.
+  // A voice of a recording, held by the caller until the stream is open; `voice` is NULL then. NULL. Since ABI 0.2.
   const qwentts_voice *cloned;
 } qwentts_stream_options;
 
@@ -397,7 +399,8 @@ qwentts_status qwentts_engine_open(const qwentts_engine_options *options,
 
 // Ends the engine and frees its handle, which must not be used again. What still speaks is cancelled: streams that outlive
 // it answer QWENTTS_CANCELLED, and are still to be closed. Waits for the work under way, a frame at most. NULL is nothing.
-// Any thread, also in a callback; calls of other threads that are under way on it are ended, none may begin.
+// Any thread, also in a callback. Calls of other threads that are under way on it are ended, but for qwentts_voice_from_pcm,
+// which makes its voice; none may begin.
 void qwentts_engine_close(qwentts_engine *engine);
 
 // Speaks a few frames that nobody hears, so that the first stream finds everything ready. Waits for them. Any thread.
@@ -532,11 +535,12 @@ qwentts_status qwentts_stream_cancel(qwentts_stream *stream);
 // event loop's or the callback itself. NULL is nothing.
 void qwentts_stream_close(qwentts_stream *stream);
 
-// Makes a voice of a recording: mono samples of -1 to 1 at `sample_rate_hz`, 8000 to 192000, which are copied. `transcript`:
-// the words that are said in it, for a clone that speaks as the recording does; NULL: the sound of the speaker alone.
-// `language`: what it speaks where a stream names none; NULL: the model tells. Writes the handle to *voice. Computes on the
-// CPU, for seconds of a large model, with threads of its own: streams that speak are not held up. Only Base models have what
-// it takes. Any thread.
+// Makes a voice of a recording: mono samples of -1 to 1 at `sample_rate_hz`, 4000 to 192000, 0.25 to 60 s of them, which are
+// the caller's and read until this returns. `transcript`: the words that are said in it, for a clone that speaks as the
+// recording does; NULL: the sound of the speaker alone. `language`: what it speaks where a stream names none; NULL: the model
+// tells. Writes the handle to *voice, which is to be released. Waits: computes on the CPU, for seconds of a large model, with
+// threads of its own, so that streams that speak are not held up. QWENTTS_UNSUPPORTED where the model is no Base model, which
+// alone have what it takes. Any thread. Since ABI 0.2.
 qwentts_status qwentts_voice_from_pcm(const qwentts_engine *engine,
                                       const float *samples,
                                       size_t sample_count,
@@ -546,19 +550,20 @@ qwentts_status qwentts_voice_from_pcm(const qwentts_engine *engine,
                                       qwentts_voice **voice);
 
 // Loads a voice that qwentts_voice_save or `qwentts voice create` wrote; QWENTTS_BAD_MODEL where it was made with another
-// model than the engine's, or is no voice. Writes the handle to *voice. Any thread; never waits for the device.
+// model than the engine's, or is no voice. Writes the handle to *voice, which is to be released. Reads the file, and once for
+// an engine a few megabytes of its model. Any thread; never waits for the device. Since ABI 0.2.
 qwentts_status qwentts_voice_load(const qwentts_engine *engine,
                                   const char *path,
                                   qwentts_voice **voice);
 
-// Writes a voice to a file, which any engine with the same model can load. Any thread.
+// Writes a voice to a file, which any engine with the same model can load. Any thread. Since ABI 0.2.
 qwentts_status qwentts_voice_save(const qwentts_voice *voice, const char *path);
 
-// Holds a voice once more: each needs a release of its own. NULL is nothing. Any thread; never waits.
+// Holds a voice once more: each needs a release of its own. NULL is nothing. Any thread; never waits. Since ABI 0.2.
 void qwentts_voice_retain(const qwentts_voice *voice);
 
-// Gives a voice up, which must not be used again by whoever held it. Streams that speak with it go on. NULL is nothing. Any
-// thread; never waits.
+// Gives a voice up, which must not be used again by whoever held it. Streams that speak with it go on, and it does not need the
+// engine that it came from. NULL is nothing. Any thread; never waits. Since ABI 0.2.
 void qwentts_voice_release(qwentts_voice *voice);
 
 #ifdef __cplusplus

@@ -24,6 +24,9 @@ pub const SHORTEST_S: f64 = 0.25;
 pub const LONGEST_S: f64 = 60.0;
 /// The loudest sample of a recording that is not silence: 60 dB under full scale.
 pub const SILENT: f32 = 1e-3;
+/// The loudest sample that a recording may have, 24 dB over full scale: beyond it are whole numbers that nobody has scaled,
+/// of which a voice would be made that says nothing, without a word of what is wrong.
+pub const LOUDEST: f32 = 16.0;
 /// More channels than any recording has.
 const MOST_CHANNELS: usize = 32;
 /// A header that says as many samples, 46 minutes at 24 kHz, says that it does not know.
@@ -53,9 +56,14 @@ pub fn read_bytes(name: &str, bytes: &[u8], longest_s: f64) -> Result<Vec<f32>> 
     decode(name, Box::new(Cursor::new(bytes.to_vec())), Some(bytes.len() as u64), longest_s)
 }
 
-/// Mono samples at any rate of [`RATES_HZ`] to 24 kHz: what a program has that recorded them itself. `field` stands in errors.
-pub fn resample(field: &'static str, samples: &[f32], rate_hz: u32) -> Result<Vec<f32>> {
+/// Mono samples at any rate of [`RATES_HZ`] to 24 kHz: what a program has that recorded them itself. `longest_s` bounds the
+/// length: what is longer is refused before it is looked at. `field` stands in errors.
+pub fn resample(field: &'static str, samples: &[f32], rate_hz: u32, longest_s: f64) -> Result<Vec<f32>> {
     check_rate(rate_hz).map_err(|what| Error::request(field, what))?;
+    let lasts_s = samples.len() as f64 / f64::from(rate_hz);
+    if lasts_s > longest_s {
+        return Err(Error::request(field, format!("lasts {lasts_s:.0} s; expected {longest_s} s at most")));
+    }
     check_finite(samples).map_err(|what| Error::request(field, what))?;
     to_24_khz(samples, rate_hz)
 }
@@ -65,7 +73,7 @@ pub fn at_rate(samples: &[f32], rate_hz: u32) -> Result<Vec<f32>> {
     all_through(Resampler::new(rate_hz)?, samples)
 }
 
-/// Refuses what no voice can be made of: too short, too long, silent, not finite. `samples` at 24 kHz.
+/// Refuses what no voice can be made of: too short, too long, silent, far too loud, not finite. `samples` at 24 kHz.
 pub fn check_voice(samples: &[f32]) -> Result<()> {
     let refuse = |what: String| Err(Error::request("ref_audio", what));
     check_finite(samples).or_else(refuse)?;
@@ -78,6 +86,9 @@ pub fn check_voice(samples: &[f32]) -> Result<()> {
         let what =
             format!("is silent: its loudest sample is {loudest:.1e}; expected {SILENT} at least (full scale is 1)");
         return refuse(what);
+    }
+    if loudest > LOUDEST {
+        return refuse(format!("has a sample of {loudest:.1e}; full scale is 1, expected {LOUDEST} at most"));
     }
     Ok(())
 }

@@ -73,8 +73,8 @@ impl SavedVoice {
     /// Hears a recording: 24 kHz, mono, as `audio::read` gives it. Computes on the CPU with threads of its own, so that
     /// streams which speak meanwhile are not held up; call it from any thread.
     ///
-    /// Errors: the model is no Base model or lacks an encoder, the recording is too short, too long, silent or not finite
-    /// (`audio::check_voice`), the transcript is empty, the language is unknown.
+    /// Errors: the model is no Base model or lacks an encoder, the recording is too short, too long, silent, far too
+    /// loud or not finite (`audio::check_voice`), the transcript is empty, the language is unknown.
     pub fn create(model: &Arc<Model>, samples: &[f32], cloning: &Cloning) -> Result<SavedVoice> {
         if model.speaker_encoder().is_none() {
             let what = "only a Base model with its speaker encoder makes a voice of a recording";

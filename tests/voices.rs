@@ -297,6 +297,10 @@ fn sound_that_no_voice_is_made_of() {
     let words = "is silent: its loudest sample is 9.0e-4; expected 0.001 at least (full scale is 1)";
     says(&vec![9e-4; 24_000], words);
     says(&[0.5, f32::NAN], "sample 1 is NaN; expected finite ones");
+    // 16-bit numbers that were not scaled; and what would overflow on the way to a speaker vector.
+    says(&vec![-8000.0; 6000], "has a sample of 8.0e3; full scale is 1, expected 16 at most");
+    says(&vec![3e38; 6000], "has a sample of 3.0e38; full scale is 1, expected 16 at most");
+    audio::check_voice(&vec![1.5; 6000]).unwrap();
     audio::check_voice(&vec![1e-3; 6000]).unwrap();
 }
 

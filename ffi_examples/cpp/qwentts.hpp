@@ -3,6 +3,7 @@
 #include <qwentts.h>
 
 #include <cstddef>
+#include <cstdint>
 #include <iterator>
 #include <memory>
 #include <stdexcept>
@@ -87,6 +88,18 @@ class Stream {
     std::unique_ptr<qwentts_stream, Closer<qwentts_stream, qwentts_stream_close>> handle_;
 };
 
+// A voice of a recording: options.cloned = voice.get(). Threads and streams may share it; streams that speak with it go on
+// without it.
+class Voice {
+  public:
+    explicit Voice(qwentts_voice* handle) : handle_(handle) {}
+    const qwentts_voice* get() const { return handle_.get(); }
+    void save(const char* path) const { checked(qwentts_voice_save(get(), path)); }
+
+  private:
+    std::unique_ptr<qwentts_voice, Closer<qwentts_voice, qwentts_voice_release>> handle_;
+};
+
 // A model on one device. Threads may share it.
 class Engine {
   public:
@@ -107,6 +120,17 @@ class Engine {
         qwentts_stream* stream = nullptr;
         checked(qwentts_speak(get(), text.data(), text.size(), &options, &stream));
         return Stream(stream);
+    }
+    // A voice of mono samples; without a transcript of their words it has the speaker's sound alone.
+    Voice clone(const Samples& samples, std::uint32_t rate_hz, const char* transcript = nullptr, const char* language = nullptr) {
+        qwentts_voice* voice = nullptr;
+        checked(qwentts_voice_from_pcm(get(), samples.data(), samples.size(), rate_hz, transcript, language, &voice));
+        return Voice(voice);
+    }
+    Voice load_voice(const char* path) {
+        qwentts_voice* voice = nullptr;
+        checked(qwentts_voice_load(get(), path, &voice));
+        return Voice(voice);
     }
 
   private:

@@ -56,7 +56,8 @@ pub unsafe extern "C" fn qwentts_engine_open(
 
 /// Ends the engine and frees its handle, which must not be used again. What still speaks is cancelled: streams that outlive
 /// it answer QWENTTS_CANCELLED, and are still to be closed. Waits for the work under way, a frame at most. NULL is nothing.
-/// Any thread, also in a callback; calls of other threads that are under way on it are ended, none may begin.
+/// Any thread, also in a callback. Calls of other threads that are under way on it are ended, but for qwentts_voice_from_pcm,
+/// which makes its voice; none may begin.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn qwentts_engine_close(engine: *mut qwentts_engine) {
     guard(|| {

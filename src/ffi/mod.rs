@@ -30,8 +30,8 @@ use voice::qwentts_voice;
 
 /// Grows when something that was promised changes; the library's soname has it.
 pub const QWENTTS_ABI_MAJOR: u32 = 0;
-/// Grows when something comes that was not there.
-pub const QWENTTS_ABI_MINOR: u32 = 1;
+/// Grows when something comes that was not there: tests/c/symbols.txt and tests/c/layout.c have what came with which.
+pub const QWENTTS_ABI_MINOR: u32 = 2;
 
 /// What a call came to. Zero is done, positive is a state, negative a failure whose text `qwentts_last_error` has. Where a
 /// call fails, what it would have written is left as it was, unless its comment says otherwise.
@@ -52,7 +52,7 @@ pub enum qwentts_status {
     QWENTTS_UNSUPPORTED = -3,
     /// There is no such file or folder.
     QWENTTS_NOT_FOUND = -4,
-    /// The files of the model, or of a voice, do not hold what they must.
+    /// The files of the model, or of a voice, do not hold what they must, or cannot be read or written.
     QWENTTS_BAD_MODEL = -5,
     /// The device's memory is used up.
     QWENTTS_OUT_OF_MEMORY = -6,

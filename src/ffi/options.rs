@@ -125,7 +125,7 @@ pub struct qwentts_stream_options {
     pub special_tokens: u32,
     /// Frames that are delivered together, each 1 to 32; the last before a 0 repeats. 1, 2, 4, 8.
     pub chunk_frames: [u32; QWENTTS_CHUNK_WIDTHS],
-    /// A voice of a recording, held by the caller until the stream is open; `voice` is NULL then. NULL.
+    /// A voice of a recording, held by the caller until the stream is open; `voice` is NULL then. NULL. Since ABI 0.2.
     pub cloned: *const qwentts_voice,
 }
 

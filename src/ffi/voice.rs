@@ -3,6 +3,7 @@
 use super::qwentts_status::*;
 use super::{Fault, Handle, from_handle, guard, out, qwentts_engine, qwentts_status, string, take_handle, to_handle};
 use crate::audio;
+use crate::error::Error;
 use crate::model::Model;
 use crate::request::Voice;
 use crate::voice::{Cloning, SavedVoice};
@@ -33,11 +34,12 @@ impl Handle for qwentts_voice {
     }
 }
 
-/// Makes a voice of a recording: mono samples of -1 to 1 at `sample_rate_hz`, 8000 to 192000, which are copied. `transcript`:
-/// the words that are said in it, for a clone that speaks as the recording does; NULL: the sound of the speaker alone.
-/// `language`: what it speaks where a stream names none; NULL: the model tells. Writes the handle to *voice. Computes on the
-/// CPU, for seconds of a large model, with threads of its own: streams that speak are not held up. Only Base models have what
-/// it takes. Any thread.
+/// Makes a voice of a recording: mono samples of -1 to 1 at `sample_rate_hz`, 4000 to 192000, 0.25 to 60 s of them, which are
+/// the caller's and read until this returns. `transcript`: the words that are said in it, for a clone that speaks as the
+/// recording does; NULL: the sound of the speaker alone. `language`: what it speaks where a stream names none; NULL: the model
+/// tells. Writes the handle to *voice, which is to be released. Waits: computes on the CPU, for seconds of a large model, with
+/// threads of its own, so that streams that speak are not held up. QWENTTS_UNSUPPORTED where the model is no Base model, which
+/// alone have what it takes. Any thread. Since ABI 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn qwentts_voice_from_pcm(
     engine: *const qwentts_engine,
@@ -66,14 +68,25 @@ pub unsafe extern "C" fn qwentts_voice_from_pcm(
             language: language.map(str::to_owned),
             ..Cloning::default()
         };
-        let samples = audio::resample("samples", samples, sample_rate_hz)?;
-        *to = qwentts_voice::new(SavedVoice::create(engine.engine.model(), &samples, &cloning)?);
+        let samples = audio::resample("samples", samples, sample_rate_hz, audio::LONGEST_S)?;
+        *to = qwentts_voice::new(SavedVoice::create(engine.engine.model(), &samples, &cloning).map_err(of_argument)?);
         Ok(QWENTTS_OK)
     })
 }
 
+/// A failure to make a voice, which names a request's fields, in the names of the arguments.
+fn of_argument(error: Error) -> Fault {
+    match error {
+        Error::Request { field: "ref_audio", what } => Error::Request { field: "samples", what }.into(),
+        Error::Request { field: "ref_text", what } => Error::Request { field: "transcript", what }.into(),
+        Error::Request { field: "voice", what } => Fault::new(QWENTTS_UNSUPPORTED, format!("engine: {what}")),
+        other => other.into(),
+    }
+}
+
 /// Loads a voice that qwentts_voice_save or `qwentts voice create` wrote; QWENTTS_BAD_MODEL where it was made with another
-/// model than the engine's, or is no voice. Writes the handle to *voice. Any thread; never waits for the device.
+/// model than the engine's, or is no voice. Writes the handle to *voice, which is to be released. Reads the file, and once for
+/// an engine a few megabytes of its model. Any thread; never waits for the device. Since ABI 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn qwentts_voice_load(
     engine: *const qwentts_engine,
@@ -91,7 +104,7 @@ pub unsafe extern "C" fn qwentts_voice_load(
     })
 }
 
-/// Writes a voice to a file, which any engine with the same model can load. Any thread.
+/// Writes a voice to a file, which any engine with the same model can load. Any thread. Since ABI 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn qwentts_voice_save(voice: *const qwentts_voice, path: *const c_char) -> qwentts_status {
     guard(|| {
@@ -102,7 +115,7 @@ pub unsafe extern "C" fn qwentts_voice_save(voice: *const qwentts_voice, path: *
     })
 }
 
-/// Holds a voice once more: each needs a release of its own. NULL is nothing. Any thread; never waits.
+/// Holds a voice once more: each needs a release of its own. NULL is nothing. Any thread; never waits. Since ABI 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn qwentts_voice_retain(voice: *const qwentts_voice) {
     guard(|| {
@@ -114,8 +127,8 @@ pub unsafe extern "C" fn qwentts_voice_retain(voice: *const qwentts_voice) {
     });
 }
 
-/// Gives a voice up, which must not be used again by whoever held it. Streams that speak with it go on. NULL is nothing. Any
-/// thread; never waits.
+/// Gives a voice up, which must not be used again by whoever held it. Streams that speak with it go on, and it does not need the
+/// engine that it came from. NULL is nothing. Any thread; never waits. Since ABI 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn qwentts_voice_release(voice: *mut qwentts_voice) {
     guard(|| {

@@ -9,6 +9,8 @@
 #define AT(type, field, expected) SAME(type##_##field, offsetof(type, field), expected)
 #define SIZE(type, expected) SAME(type, sizeof(type), expected)
 
+/* A line that is new or other here is of a new minor, which stands behind it: 0.1 where nothing does. */
+SAME(abi_minor, QWENTTS_ABI_MINOR, 2);
 SIZE(qwentts_status, 4);
 SIZE(qwentts_engine_options, 48);
 AT(qwentts_engine_options, struct_size, 0);
@@ -19,7 +21,7 @@ AT(qwentts_engine_options, kv_positions, 16);
 AT(qwentts_engine_options, model, 24);
 AT(qwentts_engine_options, device, 32);
 AT(qwentts_engine_options, kv, 40);
-SIZE(qwentts_stream_options, 152);
+SIZE(qwentts_stream_options, 152); /* 0.2 */
 AT(qwentts_stream_options, struct_size, 0);
 AT(qwentts_stream_options, sample_rate_hz, 4);
 AT(qwentts_stream_options, format, 8);
@@ -45,7 +47,7 @@ AT(qwentts_stream_options, cap_frames, 100);
 AT(qwentts_stream_options, cap_frames_per_token, 104);
 AT(qwentts_stream_options, special_tokens, 108);
 AT(qwentts_stream_options, chunk_frames, 112);
-AT(qwentts_stream_options, cloned, 144);
+AT(qwentts_stream_options, cloned, 144); /* 0.2 */
 SIZE(qwentts_event, 112);
 AT(qwentts_event, struct_size, 0);
 AT(qwentts_event, kind, 4);

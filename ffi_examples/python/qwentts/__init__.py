@@ -9,9 +9,13 @@
             await send(chunk)
         engine.say("Hello there.", "hello.wav")
 
+    with qwentts.Engine("DIR of a Base model") as base:
+        ann = base.clone(samples, 24000, transcript="What is said in it.")      # or base.load_voice("ann.qvoice")
+        base.say("Good morning.", "ann.wav", voice=ann)
+
 Threads: an engine is shared. Of a stream, one thread may push text while another reads and any other cancels or closes.
-No call holds the GIL while it waits. Nothing waits but `Engine(...)`, `warmup`, `Engine.close` (a frame at most), `read`,
-`read_frames` and iteration. Handles close themselves when they are dropped; a call after a close raises `Closed`.
+No call holds the GIL while it waits. Nothing waits but `Engine(...)`, `warmup`, `clone`, `Engine.close` (a frame at most), `read`,
+`read_frames` and iteration; `load_voice` and `save` read and write a file. Handles close themselves when they are dropped; a call after a close raises `Closed`.
 """
 
 from ._engine import Engine

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import ctypes
+import operator
 import os
 import wave
 import weakref
 from typing import TYPE_CHECKING, Any, BinaryIO, Callable, Dict, Iterable, List, Optional, Union, cast
 
-from ._library import EngineOptions, Handle, Unsupported, checked, fill, fresh, lib, quick, text
+from ._library import EngineOptions, Handle, InvalidArgument, Unsupported, checked, fill, fresh, lib, quick, text
 from ._stream import Options, Pieces, Stream
-from ._voice import Voice, floats
+from ._voice import ENDING, Voice, floats
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -102,11 +103,22 @@ class Engine:
         address, count = numbers.buffer_info()
         said = None if transcript is None else text("transcript", transcript)
         spoken = None if language is None else text("language", language)
-        return self._voice(lib.qwentts_voice_from_pcm, address, count, sample_rate_hz, said, spoken)
+        rate_hz = operator.index(sample_rate_hz)
+        # ctypes would wrap it, maybe to one that is in order.
+        if not 0 < rate_hz < 1 << 32:
+            raise InvalidArgument(f"sample_rate_hz: is {rate_hz}, which is out of range")
+        return self._voice(lib.qwentts_voice_from_pcm, address, count, rate_hz, said, spoken)
 
     def load_voice(self, path: Union[str, "os.PathLike[str]"]) -> Voice:
         """A voice that `Voice.save` or `qwentts voice create` wrote; raises `BadModel` where it was made with another model."""
         return self._voice(lib.qwentts_voice_load, text("path", os.fspath(path)))
+
+    def voice_named(self, name: Union[str, "os.PathLike[str]"]) -> Union[str, Voice]:
+        """What `voice=` takes, of what somebody wrote who may mean a preset or a file, as on the command line: a path, or a str
+        that ends in ".qvoice", is loaded (`load_voice`); any other str is a preset's name and stays."""
+        if isinstance(name, os.PathLike) or name.endswith(ENDING):
+            return self.load_voice(name)
+        return name
 
     def _voice(self, entry: Callable[..., int], *arguments: Any) -> Voice:
         pointer = ctypes.c_void_p()
@@ -151,8 +163,9 @@ class Engine:
             return stream.stats()
 
     def close(self) -> None:
-        """Ends it; see the class. Waits for the work under way, a frame at most; a `warmup` of another thread is not waited for,
-        and ends it then. Any thread; again is nothing."""
+        """Ends it; see the class. Waits for the work under way, a frame at most. A `warmup`, `clone` or `load_voice` of another
+        thread is not waited for: no call begins any more, and what speaks is ended when that is done. Any thread; again is
+        nothing."""
         self._finalizer.detach()
         self._handle.close()
 

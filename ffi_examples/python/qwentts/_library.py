@@ -20,7 +20,7 @@ from ctypes import POINTER, c_char, c_char_p, c_double, c_float, c_int32, c_int6
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, Optional, Type, cast
 
-ABI_MAJOR, ABI_MINOR = 0, 1
+ABI_MAJOR, ABI_MINOR = 0, 2
 OK, END, AGAIN = 0, 1, 2
 CODES_PER_FRAME = 16
 
@@ -72,7 +72,7 @@ class NotFound(Error, FileNotFoundError):
 
 
 class BadModel(Error):
-    """The model's files do not hold what they must."""
+    """The files of the model, or of a voice, do not hold what they must, or cannot be read or written."""
 
     status = -5
 

@@ -10,6 +10,9 @@ from typing import Any, Iterable, Optional, Union
 
 from ._library import Handle, InvalidArgument, lib, text
 
+#: How a voice file's name ends, where a name may be a file's or a preset's.
+ENDING = ".qvoice"
+
 
 class Voice:
     """A voice that was made of a recording (`Engine.clone`) or loaded (`Engine.load_voice`). It never changes; threads and
@@ -31,12 +34,14 @@ class Voice:
 
 
 def floats(samples: Union[Any, Iterable[float]]) -> "array.array[float]":
-    """Samples of -1 to 1: numbers, or a buffer of float32 or int16."""
+    """Samples of -1 to 1: numbers, or a buffer of float32, float64 or int16."""
     try:
         view = memoryview(samples)
     except TypeError:
         return array.array("f", samples)
     if view.ndim != 1 or view.format not in ("f", "d", "h"):
         raise InvalidArgument(f"samples: have the format {view.format!r} and {view.ndim} dimensions; expected one of f, d or h, mono")
-    scale = 32768.0 if view.format == "h" else 1.0
-    return array.array("f", (sample / scale for sample in view.tolist()))
+    numbers = array.array(view.format, view.tobytes())
+    if view.format == "f":
+        return numbers
+    return array.array("f", numbers if view.format == "d" else (sample / 32768.0 for sample in numbers))

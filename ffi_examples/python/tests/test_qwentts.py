@@ -114,11 +114,27 @@ class Voices(unittest.TestCase):
             self.assertGreater(len(expected), 1)
             self.assertEqual(said(voice=base.load_voice(path)), expected)
             # The same sound however it is held; the speaker alone is another voice.
-            self.assertEqual(said(voice=base.clone(array.array("f", sound), 24000, "A few words.")), expected)
+            floats = array.array("f", sound)
+            stereo = memoryview(array.array("f", [sample for sample in sound for _ in range(2)]))
+            for held in (floats, array.array("d", floats), memoryview(floats), stereo[::2]):
+                self.assertEqual(said(voice=base.clone(held, 24000, "A few words.")), expected)
+            shorts = array.array("h", [round(sample * 32768) for sample in sound])
+            self.assertEqual(said(voice=base.clone(shorts, 24000)), said(voice=base.clone([short / 32768 for short in shorts], 24000)))
             self.assertNotEqual(said(voice=base.clone(sound, 24000)), expected)
+            # What somebody wrote: a file or a preset.
+            self.assertEqual(said(voice=base.voice_named(path)), expected)
+            self.assertEqual(said(voice=base.voice_named(str(path))), expected)
+            self.assertEqual(base.voice_named("slt"), "slt")
             for error, words, call in [
                 (qwentts.InvalidArgument, "samples: ", lambda: base.clone([], 24000)),
                 (qwentts.InvalidArgument, "samples: have the format 'b'", lambda: base.clone(array.array("b", [1]), 24000)),
+                (qwentts.InvalidArgument, "samples: has a sample of", lambda: base.clone([s * 32768 for s in sound], 24000)),
+                (qwentts.InvalidArgument, "samples: sample 7 is NaN", lambda: base.clone([*sound[:7], float("nan"), *sound], 24000)),
+                (qwentts.InvalidArgument, "sample_rate_hz: .* out of range", lambda: base.clone(sound, 24000 + (1 << 32))),
+                (TypeError, "float", lambda: base.clone(sound, 24000.0)),
+                (qwentts.InvalidArgument, "transcript: has a zero byte", lambda: base.clone(sound, 24000, "a\0b")),
+                (qwentts.Unsupported, "engine: only a Base model", lambda: engine.clone(sound, 24000)),
+                (qwentts.NotFound, "no/ann.qvoice", lambda: ann.save(Path(folder) / "no" / "ann.qvoice")),
                 (TypeError, "transcript: is int", lambda: base.clone(sound, 24000, transcript=5)),
                 (qwentts.NotFound, "none.qvoice", lambda: base.load_voice(Path(folder) / "none.qvoice")),
                 (qwentts.BadModel, "ann.qvoice", lambda: engine.load_voice(path)),
@@ -126,6 +142,38 @@ class Voices(unittest.TestCase):
             ]:
                 with self.assertRaisesRegex(error, words):
                     call()
+
+    def test_a_voice_goes_when_nobody_holds_it_and_outlives_its_engine(self):
+        sound = [i % 240 / 240 - 0.5 for i in range(12000)]
+        base = qwentts.Engine(os.environ["QWENTTS_TEST_BASE"], "cpu")
+        freed = []
+        release = _library.lib.qwentts_voice_release
+        with mock.patch.object(_library.lib, "qwentts_voice_release", lambda pointer: freed.append(release(pointer))):
+            ann = base.clone(sound, 24000)
+            expected = raw(base.speak(TEXT, voice=ann, max_frames=6))
+            stream = base.speak(TEXT, voice=ann, max_frames=6)
+            del ann
+            gc.collect()
+            self.assertEqual(len(freed), 1)
+            self.assertEqual(raw(stream), expected)
+            # Shared by threads, and by engines with the same model.
+            ann = base.clone(sound, 24000)
+            both = [InThread(lambda: raw(base.speak(TEXT, voice=ann, max_frames=6))) for _ in range(4)]
+            self.assertEqual([one.done() for one in both], [expected] * 4)
+            base.close()
+            with qwentts.Engine(os.environ["QWENTTS_TEST_BASE"], "cpu") as other:
+                self.assertEqual(raw(other.speak(TEXT, voice=ann, max_frames=6)), expected)
+            with self.assertRaises(qwentts.Closed):
+                base.clone(sound, 24000)
+            # One that is being made while its engine closes is made.
+            base = qwentts.Engine(os.environ["QWENTTS_TEST_BASE"], "cpu")
+            made = InThread(lambda: base.clone(sound * 20, 24000, "Words."))
+            soon(lambda: base._handle._users > 0, "the clone begins")
+            base.close()
+            self.assertIsInstance(made.done(), qwentts.Voice)
+            del ann, both, made
+            gc.collect()
+            self.assertEqual(len(freed), 3)
 
 
 class Header(unittest.TestCase):
