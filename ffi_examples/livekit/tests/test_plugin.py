@@ -1,14 +1,14 @@
 """Would catch a LiveKit plugin that speaks otherwise than the engine, waits for the end of the text, goes on behind an interruption, leaks,
 or does not fit an agent: a session with a scripted LLM, without a room. The embedded model on the CPU; no network.
 
-    PYTHONPATH=ffi_examples/python:ffi_examples/livekit python -m unittest discover -s ffi_examples/livekit/tests
+    PYTHONPATH=ffi_examples/python:ffi_examples/python/tests:ffi_examples/livekit python -m unittest discover -s ffi_examples/livekit/tests
 """
 
 import asyncio
 import os
 import time
 import unittest
-from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import qwentts as engines
@@ -16,10 +16,10 @@ from livekit import rtc
 from livekit.agents import Agent, AgentSession, APIConnectOptions, APIError, llm
 from livekit.agents.voice.io import AudioOutput, AudioOutputCapabilities
 from livekit.plugins import qwentts
+from support import PATIENCE, base_and_voices, within
 
 TEXT = "Hello there, thank you very much for listening to me today."
 LONG = "One two three. Four five six. Seven eight nine. " * 4
-PATIENCE = float(os.environ.get("QWENTTS_TEST_PATIENCE", "1"))
 ONCE = APIConnectOptions(max_retry=0)
 
 
@@ -85,15 +85,6 @@ class Ear(AudioOutput):
 
     def sound(self) -> bytes:
         return b"".join(sound for _, sound in self.heard)
-
-
-async def within(seconds: float, true: Callable[[], bool]) -> bool:
-    end = time.monotonic() + seconds
-    while not true():
-        if time.monotonic() > end:
-            return False
-        await asyncio.sleep(0.002)
-    return True
 
 
 class PluginTest(unittest.IsolatedAsyncioTestCase):
@@ -204,6 +195,31 @@ class PluginTest(unittest.IsolatedAsyncioTestCase):
             stream.end_input()
             self.assertLess(sum([audio.frame.duration async for audio in stream]), 0.05)
             await stream.aclose()
+
+    async def test_a_voice_is_a_file_too(self) -> None:
+        async def said(tts: "qwentts.TTS") -> bytes:
+            # It ends by its max_frames, which is an error behind the sound.
+            sound = b""
+            with self.assertRaisesRegex(APIError, "ended early"):
+                async with tts.synthesize("Hello there.", conn_options=ONCE) as stream:
+                    async for audio in stream:
+                        sound += bytes(audio.frame.data)
+            return sound
+
+        with base_and_voices() as (base, ann, other):
+            voice = base.load_voice(ann)
+            expected = b"".join(bytes(chunk) for chunk in base.speak("Hello there.", voice=voice, format="i16", max_frames=6))
+            tts = qwentts.TTS(engine=base, voice=ann, max_frames=6)
+            for named in (ann, Path(ann), voice):
+                tts.update_options(voice=named)
+                heard = await said(tts)
+                self.assertGreater(len(heard), 0)
+                self.assertEqual(heard, expected[: len(heard)])
+            with self.assertRaisesRegex(engines.BadModel, "another model"):
+                tts.update_options(voice=other)
+            with self.assertRaisesRegex(engines.NotFound, "none.qvoice"):
+                qwentts.TTS(engine=base, voice="none.qvoice")
+            self.assertEqual(await said(tts), heard)
 
     async def test_an_agent_speaks_and_is_interrupted(self) -> None:
         script, ear = Script(TEXT), Ear()

@@ -41,7 +41,8 @@ class TTS(tts.TTS):
             model: The model's folder; None: the small one inside the library.
             device: "cpu", "cuda" or "cuda:N"; None: a GPU that the library has code for, else the CPU.
             sample_rate: Made by the engine.
-            **options: Of `qwentts.Options` by name: voice, language, instruct, seed, temperature and so on.
+            **options: Of `qwentts.Options` by name: voice, language, instruct, seed, temperature and so on. A voice is also the
+                path of a voice file (F.qvoice).
         """
         capabilities = tts.TTSCapabilities(streaming=True, aligned_transcript=True)
         super().__init__(capabilities=capabilities, sample_rate=sample_rate, num_channels=1)
@@ -51,10 +52,14 @@ class TTS(tts.TTS):
         self.update_options(**options)
 
     def update_options(self, **options: Any) -> None:
-        """What differs from now on, from the next stream; None: the model's own."""
+        """What differs from now on, from the next stream; None: the model's own. A voice file is read now, which is a few
+        kilobytes; `qwentts.Engine.load_voice` reads it elsewhere, and its Voice is taken too."""
         for name in ("format", "output", "sample_rate_hz"):
             if name in options:
                 raise TypeError(f"{name}: is not for the caller to choose here")
+        voice = options.get("voice")
+        if isinstance(voice, (str, PathLike)):
+            options["voice"] = self._engine.voice_named(voice)
         self._options |= options
 
     @property
@@ -152,32 +157,24 @@ class _Live(tts.SynthesizeStream):
 
 async def _deliver(stream: qwentts.Stream, text: list[str], emitter: tts.AudioEmitter, sample_rate: int) -> None:
     """All of a stream's sound, and of the text each word, with what stands before it, at its estimated time."""
-    told, end = 0, None
-    while len(chunk := await stream.aread()) > 0:
-        emitter.push(bytes(chunk))
-        told, _ = _tell_words(stream, text, told, emitter, sample_rate)
-    # What the last read came to, and the end.
-    told, end = _tell_words(stream, text, told, emitter, sample_rate)
+    told, end, more = 0, None, True
+    while more:
+        chunk = await stream.aread()
+        if more := len(chunk) > 0:
+            emitter.push(bytes(chunk))
+        # The end may be told with the last of the sound, or behind it.
+        for event in stream.events():
+            if isinstance(event, qwentts.Word):
+                to = event.text_byte + event.text_bytes
+                word = "".join(text).encode()[told:to].decode()
+                emitter.push_timed_transcript(TimedString(word, start_time=event.sample / sample_rate))
+                told = to
+            elif isinstance(event, qwentts.End):
+                end = event
     if end is not None and end.reason != "eos":
         raise APIError(f"qwentts: speech ended early ({end.reason}) after {end.frames} frames", retryable=False)
     if rest := "".join(text).encode()[told:].decode():
         emitter.push_timed_transcript(TimedString(rest))
-
-
-def _tell_words(
-    stream: qwentts.Stream, text: list[str], told: int, emitter: tts.AudioEmitter, sample_rate: int
-) -> tuple[int, qwentts.End | None]:
-    """How many bytes of the text were told now, and the end."""
-    end = None
-    for event in stream.events():
-        if isinstance(event, qwentts.Word):
-            to = event.text_byte + event.text_bytes
-            word = "".join(text).encode()[told:to].decode()
-            emitter.push_timed_transcript(TimedString(word, start_time=event.sample / sample_rate))
-            told = to
-        elif isinstance(event, qwentts.End):
-            end = event
-    return told, end
 
 
 def _as_api_error(error: qwentts.Error) -> APIError:
