@@ -101,7 +101,7 @@ peers: $(if $(findstring --official,$(PEERS)),$(OFFICIAL)/ready) ## time others 
 # Bounds on time are for a quiet machine; with QWENTTS_TEST_PATIENCE=30 they catch what hangs, and nothing that is slow.
 export QWENTTS_TEST_PATIENCE ?= 1
 QUIETLY = -W ignore::DeprecationWarning -m unittest discover -s
-PIPECAT_TESTS = PYTHONPATH=ffi_examples/python:ffi_examples/pipecat $(PIPECAT)/bin/python $(QUIETLY) ffi_examples/pipecat/tests
+PIPECAT_TESTS = PYTHONPATH=ffi_examples/python:ffi_examples/python/tests:ffi_examples/pipecat $(PIPECAT)/bin/python $(QUIETLY) ffi_examples/pipecat/tests
 
 pipecat: $(PIPECAT)/ready ## test the Pipecat service with the embedded model; installs 0.5 GB once, then 80 s
 	cargo build --release --locked --lib
@@ -109,7 +109,7 @@ pipecat: $(PIPECAT)/ready ## test the Pipecat service with the embedded model; i
 
 livekit: $(LIVEKIT)/ready ## test the LiveKit plugin with the embedded model and a scripted agent; installs 0.4 GB once, then 15 s
 	cargo build --release --locked --lib
-	PYTHONPATH=ffi_examples/python:ffi_examples/livekit $(LIVEKIT)/bin/python $(QUIETLY) ffi_examples/livekit/tests
+	PYTHONPATH=ffi_examples/python:ffi_examples/python/tests:ffi_examples/livekit $(LIVEKIT)/bin/python $(QUIETLY) ffi_examples/livekit/tests
 
 bridge: ## how long samples that are ready wait until Python has them, by event handle, callback and read; a table
 	cargo build --release --locked --lib

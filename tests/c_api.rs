@@ -225,6 +225,15 @@ fn a_storm_under_helgrind() {
     println!("helgrind: {}", String::from_utf8_lossy(&done.stdout));
 }
 
+#[test]
+#[ignore = "needs valgrind: make soak-c"]
+fn voices_under_helgrind() {
+    let [base, other] =
+        [("tiny-0b6-base", 1), ("tiny-0b6-base", 2)].map(|(kind, seed)| support::checkpoint(kind, seed));
+    let voices = run(helgrind("tests/c/voices.c").args([base, other, folder().join("helgrind.qvoice")]));
+    assert_eq!(String::from_utf8_lossy(&voices.stderr), "");
+}
+
 // ---- the examples ----------------------------------------------------------------------------------------------
 
 const SENTENCE: &str = "The engine says what the loop says.";

@@ -135,7 +135,7 @@ def options() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--model", help="a folder, as downloaded; without it the small model inside the library")
     parser.add_argument("--device", help="cpu, cuda or cuda:N; without it a GPU that the library has code for, else the CPU")
-    parser.add_argument("--voice", help="a preset voice; without it the model's first")
+    parser.add_argument("--voice", help="a preset voice, or a voice file (F.qvoice); without it the model's first preset")
     parser.add_argument("--language", help="without it the model tells")
     parser.add_argument("--sentences", action="store_true", help="give the model whole sentences, not tokens")
     parser.add_argument("--stt", choices=("deepgram", "whisper"), default="deepgram")

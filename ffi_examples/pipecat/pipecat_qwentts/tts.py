@@ -50,7 +50,7 @@ class QwenttsTTSSettings(TTSSettings):
     """What can be changed while the pipeline runs, from the next sentence (or, by tokens, the next turn) on.
 
     Parameters:
-        voice: A preset voice; None: the model's first.
+        voice: A preset voice, or the path of a voice file (F.qvoice); None: the model's first preset.
         language: None: the model tells.
         instruct: How to speak (CustomVoice 1.7B) or who speaks (VoiceDesign), in words.
         seed: The same seed and text give the same speech; None: 0.
@@ -153,6 +153,8 @@ class QwenttsTTSService(TTSService):
         self._own = None if engine is not None else (model, device)
         self._lead_ms = lead_ms
         self._text_timeout_s = text_timeout_s
+        # Voices of files, by their paths as the settings have them.
+        self._voices: dict[Any, qwentts.Voice] = {}
         self._speeches: dict[str, _Speech] = {}
         # Contexts that failed: what they have not said is not to be taken for said.
         self._unsaid: set[str] = set()
@@ -184,7 +186,7 @@ class QwenttsTTSService(TTSService):
         rates = self._engine.info["sample_rates_hz"]
         if self.sample_rate not in rates:
             raise ValueError(f"sample_rate: is {self.sample_rate}; expected one of {', '.join(map(str, rates))}")
-        if unknown := self._unknown(self._settings):
+        if unknown := await self._unknown(self._settings):
             raise ValueError("; ".join(unknown.values()))
         if self._engine not in _warm:
             await asyncio.to_thread(self._engine.warmup)
@@ -215,7 +217,7 @@ class QwenttsTTSService(TTSService):
     async def _update_settings(self, delta: TTSSettings) -> dict[str, Any]:
         # A name that the model does not know would be silence until somebody notices: the old one stays, and it is said.
         delta = delta.copy()
-        for name, why in self._unknown(delta).items():
+        for name, why in (await self._unknown(delta)).items():
             setattr(delta, name, NOT_GIVEN)
             await self.push_error(why)
         changed = await super()._update_settings(delta)
@@ -223,14 +225,23 @@ class QwenttsTTSService(TTSService):
             self._warn_unhandled_updated_settings(["model"])
         return changed
 
-    def _unknown(self, settings: TTSSettings) -> dict[str, str]:
-        """The fields whose value the model does not know, and what it does."""
+    async def _unknown(self, settings: TTSSettings) -> dict[str, str]:
+        """The fields whose value the model does not know, and what it does. Voices of files are loaded."""
         if self._engine is None:
             return {}
         info = self._engine.info
         unknown = {}
         for name, known in (("voice", info["voices"]), ("language", ["auto", *info["languages"]])):
             value = getattr(settings, name)
+            if name == "voice" and isinstance(value, (str, PathLike)):
+                try:
+                    voice = await asyncio.to_thread(self._engine.voice_named, value)
+                except qwentts.Error as error:
+                    unknown[name] = f"voice: {error}"
+                    continue
+                if isinstance(voice, qwentts.Voice):
+                    self._voices[value] = voice
+                    continue
             if name == "language" and isinstance(value, str):
                 value = self._service_language(value)
             if isinstance(value, str) and value.lower() not in map(str.lower, known):
@@ -240,6 +251,7 @@ class QwenttsTTSService(TTSService):
     def _options(self) -> dict[str, Any]:
         options = {name: value for name, value in self._settings.given_fields().items() if name != "model"}
         return options | {
+            "voice": self._voices.get(options["voice"], options["voice"]),
             "sample_rate_hz": self.sample_rate,
             "format": "i16",
             "lead_ms": max(80, self._lead_ms // 2),

@@ -2,7 +2,7 @@
 asks with our own voice through a microphone; energy is the VAD, the LLM a script. The STT is a script, too, or where QWENTTS_EARS
 names the Python of the ears' venv (`make listen` does) Whisper tiny.en, which then also judges the reply.
 
-    PYTHONPATH=ffi_examples/python:ffi_examples/pipecat python -m unittest discover -s ffi_examples/pipecat/tests
+    PYTHONPATH=ffi_examples/python:ffi_examples/python/tests:ffi_examples/pipecat python -m unittest discover -s ffi_examples/pipecat/tests
 """
 
 import asyncio
@@ -35,6 +35,7 @@ from pipecat.processors.aggregators.llm_context import LLMContext
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
 from pipecat.services.tts_service import TextAggregationMode
 from pipecat_qwentts import QwenttsTTSService
+from support import PATIENCE
 
 ROOT = Path(__file__).resolve().parents[3]
 sys.path.insert(0, str(ROOT / "ffi_examples/pipecat"))
@@ -48,8 +49,6 @@ SENTENCES = ("Thank you very much for listening.", "It is a pleasure to talk to 
 REPLY = " ".join(SENTENCES)
 # By tokens Pipecat commits a sentence's words once it knows the whole sentence, so that one without an end would leave none.
 LONG = "One two three. Four five six. Seven eight nine. " * 4
-# As in test_service.py.
-PATIENCE = float(os.environ.get("QWENTTS_TEST_PATIENCE", "1"))
 EARS = os.environ.get("QWENTTS_EARS")
 
 

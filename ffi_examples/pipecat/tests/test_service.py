@@ -1,6 +1,6 @@
 """QwenttsTTSService in a pipeline, spoken by the embedded model on the CPU; no network.
 
-    PYTHONPATH=ffi_examples/python:ffi_examples/pipecat python -m unittest discover -s ffi_examples/pipecat/tests
+    PYTHONPATH=ffi_examples/python:ffi_examples/python/tests:ffi_examples/pipecat python -m unittest discover -s ffi_examples/pipecat/tests
 """
 
 import asyncio
@@ -8,7 +8,8 @@ import os
 import threading
 import time
 import unittest
-from typing import Any, Callable
+from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import qwentts
@@ -45,12 +46,11 @@ from pipecat.transports.base_output import BaseOutputTransport
 from pipecat.transports.base_transport import TransportParams
 from pipecat.workers.runner import WorkerRunner
 from pipecat_qwentts import QwenttsTTSService
+from support import PATIENCE, base_and_voices, within
 
 Settings = QwenttsTTSService.Settings
 TOKEN = TextAggregationMode.TOKEN
 TEXT = "Hello there. Thank you very much for listening."
-# Bounds on time are for a quiet machine; elsewhere this says how many times as long it may be.
-PATIENCE = float(os.environ.get("QWENTTS_TEST_PATIENCE", "1"))
 LONG = "one two three four five six seven eight nine ten " * 3
 
 
@@ -172,15 +172,6 @@ class Speaker(BaseOutputTransport):
         await asyncio.sleep(max(0, self._free_at - time.monotonic()))
         self.heard_s += seconds
         return True
-
-
-async def within(seconds: float, true: Callable[[], bool]) -> bool:
-    end = time.monotonic() + seconds
-    while not true():
-        if time.monotonic() > end:
-            return False
-        await asyncio.sleep(0.002)
-    return True
 
 
 class ServiceTest(unittest.IsolatedAsyncioTestCase):
@@ -397,6 +388,44 @@ class ServiceTest(unittest.IsolatedAsyncioTestCase):
         self.assertEqual(len(errors), 2, errors)
         self.assertIn("'nobody' is unknown; this model has rms, slt", errors[0])
         self.assertIn("'french' is unknown", errors[1])
+
+    async def test_a_voice_is_a_file_too_read_off_the_loop(self) -> None:
+        loop, on_loop = threading.get_ident(), []
+        load = qwentts.Engine.load_voice
+
+        def noted(engine: qwentts.Engine, path: Any) -> qwentts.Voice:
+            on_loop.append(threading.get_ident() == loop)
+            return load(engine, path)
+
+        text, few = "Hello there.", {"max_frames": 6}
+        with base_and_voices() as (base, ann, other), mock.patch.object(qwentts.Engine, "load_voice", noted):
+            service = QwenttsTTSService(engine=base, settings=Settings(voice=ann, extra=few))
+            async with Talk(service) as talk:
+                await talk.send(TTSSpeakFrame(text))
+                # One of another model, and none at all: the old one stays.
+                await talk.send(TTSUpdateSettingsFrame(delta=Settings(voice=other, seed=7)))
+                await talk.send(TTSUpdateSettingsFrame(delta=Settings(voice="none.qvoice")))
+                await talk.send(TTSSpeakFrame(text))
+                await talk.until(TTSStoppedFrame, 2)
+            expected = [
+                b"".join(bytes(chunk) for chunk in base.speak(text, voice=load(base, ann), format="i16", seed=seed, **few))
+                for seed in (0, 7)
+            ]
+            self.assertEqual(talk.sound(), b"".join(expected))
+            # Each ended by its max_frames, which is said; so is what each of the two voices lacks.
+            errors = [frame.error for frame in talk.all(ErrorFrame, talk.up) if "ended early" not in frame.error]
+            self.assertEqual(len(errors), 2, errors)
+            self.assertIn("was made with another model", errors[0])
+            self.assertIn("none.qvoice", errors[1])
+            # A path, as one of Python's; and none to begin with is said at setup.
+            async with Talk(QwenttsTTSService(engine=base, settings=Settings(voice=Path(ann), extra=few))) as talk:
+                await talk.send(TTSSpeakFrame(text))
+                await talk.until(TTSStoppedFrame)
+            self.assertEqual(talk.sound(), expected[0])
+            async with Talk(QwenttsTTSService(engine=base, settings=Settings(voice=other))) as talk:
+                await talk.until(ErrorFrame, frames=talk.up)
+                self.assertIn("was made with another model", talk.all(ErrorFrame, talk.up)[0].error)
+        self.assertEqual(on_loop, [False] * 5)
 
     async def test_what_setup_finds_wrong_is_said_and_can_be_mended(self) -> None:
         async with Talk(self.service(settings=Settings(voice="nobody"))) as talk:

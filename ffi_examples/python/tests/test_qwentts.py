@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import gc
 import io
+import json
 import os
 import re
 import shutil
@@ -722,6 +723,12 @@ class Wheel(unittest.TestCase):
             speak = shutil.copy(HERE / "speak.py", folder)
             run(python, speak, SHORT, "-o", "speak.wav", "--device", "cpu")
             self.assertEqual(Path(folder, "speak.wav").read_bytes(), Path(folder, "hello.wav").read_bytes())
+            # Python has the first samples soon after the library, and no clock runs backwards.
+            told = [json.loads(line) for line in run(python, speak, SHORT, "--device", "cpu", "--runs", "3", "--json").splitlines()]
+            self.assertEqual([(one["device"], one["end"]) for one in told], [("cpu", "eos")] * 3)
+            waited = sorted(one["python_ms"] for one in told)
+            self.assertGreater(waited[0], 0)
+            self.assertLess(waited[0], 50)
             run(python, speak, "--device", "cpu", "--voice", "slt", "--seed", "3", input=SHORT)
             with wave.open(str(Path(folder, "speech.wav"))) as file:
                 sound = file.readframes(file.getnframes())
