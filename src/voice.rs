@@ -33,6 +33,8 @@ const FORMAT: &str = "qwentts voice";
 const VERSION: &str = "1";
 /// A minute of codes is 24 kB.
 const MOST_BYTES: u64 = 1 << 20;
+/// Words of a minute are some hundred bytes, or a few thousand; so many, with an id for each, still fit in a file.
+const MOST_TRANSCRIPT_BYTES: usize = 1 << 16;
 /// Silence behind the reference's words, in samples: speech that follows does not run on from the middle of a sound.
 const PAUSE_SAMPLES: usize = SAMPLE_RATE as usize / 2;
 
@@ -74,7 +76,7 @@ impl SavedVoice {
     /// streams which speak meanwhile are not held up; call it from any thread.
     ///
     /// Errors: the model is no Base model or lacks an encoder, the recording is too short, too long, silent, far too
-    /// loud or not finite (`audio::check_voice`), the transcript is empty, the language is unknown.
+    /// loud or not finite (`audio::check_voice`), the transcript is empty or far too long, the language is unknown.
     pub fn create(model: &Arc<Model>, samples: &[f32], cloning: &Cloning) -> Result<SavedVoice> {
         if model.speaker_encoder().is_none() {
             let what = "only a Base model with its speaker encoder makes a voice of a recording";
@@ -86,6 +88,10 @@ impl SavedVoice {
         }
         let transcript_ids = match cloning.transcript.as_deref() {
             None => Vec::new(),
+            Some(text) if text.len() > MOST_TRANSCRIPT_BYTES => {
+                let what = format!("has {} bytes; expected {MOST_TRANSCRIPT_BYTES} at most", text.len());
+                return Err(Error::request("ref_text", what));
+            }
             Some(text) => prompt::reference_ids(&model.config, &model.tokenizer, text, Regex::default(), false)?,
         };
         // The seam for devices: what they do better than the CPU, they do here.

@@ -356,6 +356,14 @@ fn a_voice_speaks_for_its_own_model_alone() {
     assert_eq!(custom.unwrap_err().to_string(), words_of_it);
     let error = SavedVoice::create(&base, &clip("short.wav"), &words("")).unwrap_err().to_string();
     assert_eq!(error, "ref_text: is empty; an in-context clone needs the recording's words");
+    // What is made can be loaded, however odd its words.
+    let longest = "\u{1}".repeat(1 << 16);
+    let error =
+        SavedVoice::create(&base, &clip("short.wav"), &words(&(longest.clone() + "a"))).unwrap_err().to_string();
+    assert_eq!(error, "ref_text: has 65537 bytes; expected 65536 at most");
+    let made = SavedVoice::create(&base, &clip("short.wav"), &words(&longest)).unwrap();
+    assert!(SavedVoice::from_bytes("f", &made.to_bytes().unwrap()).unwrap() == made);
+    assert!(made.to_bytes().unwrap().len() < 1 << 20);
     let odd = Cloning { language: Some("klingon".into()), ..words("Oh.") };
     let error = SavedVoice::create(&base, &clip("short.wav"), &odd).unwrap_err().to_string();
     assert!(error.starts_with("language: \"klingon\" is unknown; this model has auto, "), "{error}");
