@@ -44,7 +44,8 @@ def to_file(engine: qwentts.Engine, text: Any, path: str, options: qwentts.Optio
         asked = time.monotonic()
     else:
         text = noted(text)
-    with engine.speak(text, format="i16", **options) as stream, wave.open(path, "wb") as file:
+    sound: qwentts.Options = {**options, "format": "i16"}
+    with engine.speak(text, **sound) as stream, wave.open(path, "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)
         file.setframerate(stream.sample_rate_hz)

@@ -154,7 +154,7 @@ class QwenttsTTSService(TTSService):
         self._lead_ms = lead_ms
         self._text_timeout_s = text_timeout_s
         # Voices of files, by their paths as the settings have them.
-        self._voices: dict[Any, qwentts.Voice] = {}
+        self._voices: dict[str, qwentts.Voice] = {}
         self._speeches: dict[str, _Speech] = {}
         # Contexts that failed: what they have not said is not to be taken for said.
         self._unsaid: set[str] = set()
@@ -233,7 +233,7 @@ class QwenttsTTSService(TTSService):
         unknown = {}
         for name, known in (("voice", info["voices"]), ("language", ["auto", *info["languages"]])):
             value = getattr(settings, name)
-            if name == "voice" and isinstance(value, (str, PathLike)):
+            if name == "voice" and isinstance(value, str):
                 try:
                     voice = await asyncio.to_thread(self._engine.voice_named, value)
                 except qwentts.Error as error:

@@ -6,7 +6,7 @@ import array
 import ctypes
 import os
 import weakref
-from typing import Any, Iterable, Optional, Union
+from typing import Any, Iterable, Optional, Union, cast
 
 from ._library import Handle, InvalidArgument, lib, text
 
@@ -36,12 +36,10 @@ class Voice:
 def floats(samples: Union[Any, Iterable[float]]) -> "array.array[float]":
     """Samples of -1 to 1: numbers, or a buffer of float32, float64 or int16."""
     try:
-        view = memoryview(samples)
+        view = memoryview(cast(Any, samples))
     except TypeError:
         return array.array("f", samples)
     if view.ndim != 1 or view.format not in ("f", "d", "h"):
         raise InvalidArgument(f"samples: have the format {view.format!r} and {view.ndim} dimensions; expected one of f, d or h, mono")
-    numbers = array.array(view.format, view.tobytes())
-    if view.format == "f":
-        return numbers
-    return array.array("f", numbers if view.format == "d" else (sample / 32768.0 for sample in numbers))
+    numbers: Any = array.array(cast(Any, view.format), view.tobytes())
+    return array.array("f", (sample / 32768.0 for sample in numbers) if view.format == "h" else numbers)
