@@ -168,10 +168,19 @@ class Voices(unittest.TestCase):
                 base.clone(sound, 24000)
             # One that is being made while its engine closes is made.
             base = qwentts.Engine(os.environ["QWENTTS_TEST_BASE"], "cpu")
-            made = InThread(lambda: base.clone(sound * 20, 24000, "Words."))
-            soon(lambda: base._handle._users > 0, "the clone begins")
-            base.close()
-            self.assertIsInstance(made.done(), qwentts.Voice)
+            make, began, closed = _library.lib.qwentts_voice_from_pcm, threading.Event(), threading.Event()
+
+            def late(*arguments):
+                began.set()
+                closed.wait()
+                return make(*arguments)
+
+            with mock.patch.object(_library.lib, "qwentts_voice_from_pcm", late):
+                made = InThread(lambda: base.clone(sound, 24000, "Words."))
+                began.wait()
+                base.close()
+                closed.set()
+                self.assertIsInstance(made.done(), qwentts.Voice)
             del ann, both, made
             gc.collect()
             self.assertEqual(len(freed), 3)
@@ -726,9 +735,9 @@ class Wheel(unittest.TestCase):
             # Python has the first samples soon after the library, and no clock runs backwards.
             told = [json.loads(line) for line in run(python, speak, SHORT, "--device", "cpu", "--runs", "3", "--json").splitlines()]
             self.assertEqual([(one["device"], one["end"]) for one in told], [("cpu", "eos")] * 3)
-            waited = sorted(one["python_ms"] for one in told)
-            self.assertGreater(waited[0], 0)
-            self.assertLess(waited[0], 50)
+            self.assertGreater(min(one["python_ms"] for one in told), 0)
+            # On the loudest machine it is far less than the first sound took.
+            self.assertLess(min(one["python_ms"] / one["first_sound_ms"] for one in told), 0.5)
             run(python, speak, "--device", "cpu", "--voice", "slt", "--seed", "3", input=SHORT)
             with wave.open(str(Path(folder, "speech.wav"))) as file:
                 sound = file.readframes(file.getnframes())
