@@ -106,7 +106,11 @@ class InThread(threading.Thread):
 class Voices(unittest.TestCase):
     def test_a_recording_speaks_and_so_does_its_file(self):
         sound = [i % 240 / 240 - 0.5 for i in range(30000)]
-        said = lambda **options: [frame.tolist() for frame in base.speak(TEXT, output="frames", max_frames=12, **options)]
+
+        def said(**options):
+            chunks = base.speak(TEXT, output="frames", max_frames=12, **options)
+            return [codes for chunk in chunks for codes in chunk.tolist()]
+
         with tempfile.TemporaryDirectory() as folder, qwentts.Engine(os.environ["QWENTTS_TEST_BASE"], "cpu") as base:
             ann = base.clone(sound, 24000, transcript="A few words.")
             path = Path(folder) / "ann.qvoice"
