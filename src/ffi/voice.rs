@@ -35,9 +35,9 @@ impl Handle for qwentts_voice {
 
 /// Makes a voice of a recording: mono samples of -1 to 1 at `sample_rate_hz`, 8000 to 192000, which are copied. `transcript`:
 /// the words that are said in it, for a clone that speaks as the recording does; NULL: the sound of the speaker alone.
-/// `language`: what it speaks where a stream names none; NULL: the model tells. Writes the handle to *voice. Computes on the
-/// CPU, for seconds of a large model, with threads of its own: streams that speak are not held up. Only Base models have what
-/// it takes. Any thread.
+/// `language`: what it speaks where a stream names none; NULL: the model tells. Writes the handle to *voice. Computes where
+/// the engine does, beside the streams that speak: some ms on a GPU, seconds on a CPU. Only Base models have what it takes. Any
+/// thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn qwentts_voice_from_pcm(
     engine: *const qwentts_engine,
@@ -67,7 +67,7 @@ pub unsafe extern "C" fn qwentts_voice_from_pcm(
             ..Cloning::default()
         };
         let samples = audio::resample("samples", samples, sample_rate_hz)?;
-        *to = qwentts_voice::new(SavedVoice::create(engine.engine.model(), &samples, &cloning)?);
+        *to = qwentts_voice::new(SavedVoice::create(engine.engine.listener(), &samples, &cloning)?);
         Ok(QWENTTS_OK)
     })
 }
