@@ -534,9 +534,9 @@ void qwentts_stream_close(qwentts_stream *stream);
 
 // Makes a voice of a recording: mono samples of -1 to 1 at `sample_rate_hz`, 8000 to 192000, which are copied. `transcript`:
 // the words that are said in it, for a clone that speaks as the recording does; NULL: the sound of the speaker alone.
-// `language`: what it speaks where a stream names none; NULL: the model tells. Writes the handle to *voice. Computes on the
-// CPU, for seconds of a large model, with threads of its own: streams that speak are not held up. Only Base models have what
-// it takes. Any thread.
+// `language`: what it speaks where a stream names none; NULL: the model tells. Writes the handle to *voice. Computes where
+// the engine does, beside the streams that speak: some ms on a GPU, seconds on a CPU. Only Base models have what it takes. Any
+// thread.
 qwentts_status qwentts_voice_from_pcm(const qwentts_engine *engine,
                                       const float *samples,
                                       size_t sample_count,
