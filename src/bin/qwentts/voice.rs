@@ -116,11 +116,12 @@ impl Show {
         }
         let way = match transcript {
             Some(text) => {
+                let text = printable(text);
                 format!("in context: {reference_s:.2} s, {} frames\ntranscript: {text}", frames(&voice).len())
             }
             None => "speaker vector alone".to_owned(),
         };
-        let language = voice.language.as_deref().unwrap_or("auto");
+        let language = printable(voice.language.as_deref().unwrap_or("auto"));
         let width = voice.prompt.speaker_vector.len();
         files::print(&format!(
             "model {}\nlanguage {language}\nspeaker vector of {width} numbers, length {length:.3}\n{way}\n",
@@ -151,6 +152,12 @@ impl Play {
         }
         Ok(Outcome::Done)
     }
+}
+
+/// What a file of anyone's says, as it can be shown to a terminal: controls as escapes.
+fn printable(text: &str) -> String {
+    let show = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+    text.chars().map(show).collect()
 }
 
 fn frames(voice: &SavedVoice) -> &[Frame] {
