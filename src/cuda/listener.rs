@@ -1,4 +1,4 @@
-//! A GPU as recordings see it: both encoders, in a stream of their own, beside whatever speaks.
+//! A GPU as recordings see it: both encoders, in a stream of their own, which gives way to whatever speaks.
 
 use super::encoder::Encoder;
 use super::kernels::Kernels;
@@ -31,7 +31,7 @@ impl Listener {
     pub fn open(model: &Arc<Model>, index: usize) -> Result<Listener> {
         let context = Context::open(index)?;
         let kernels = Kernels::of(&context, index)?;
-        let ears = Mutex::new(Ears { encoder: None, speaker: None, stream: Stream::new(&context)? });
+        let ears = Mutex::new(Ears { encoder: None, speaker: None, stream: Stream::behind(&context)? });
         Ok(Listener { model: model.clone(), context, kernels, ears })
     }
 }
