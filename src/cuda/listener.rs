@@ -58,7 +58,7 @@ impl Listen for Listener {
         if let Some(samples) = speaker {
             let weights = model.speaker_encoder()?;
             check_recording(samples, fewest_samples(weights))?;
-            // 8 ms of a processor's time for 10 s of sound, while the GPU makes the codes.
+            // 9 ms of a processor's time for 10 s of sound, while the GPU makes the codes.
             let mels = log_mel(samples);
             let voice = match voice {
                 Some(voice) => voice,
