@@ -54,7 +54,7 @@ kernels: $(NVCC)/ready ## compile every kernel for every promised architecture, 
 gpu: ## what needs an NVIDIA GPU: the driver's floor, each kernel against its twin, speech against the CPU's, the goldens
 	cargo test --release --locked --lib -- --ignored --nocapture --test-threads 1 driver:: engine::twins::
 	cargo test --release --locked --test gpu -- --ignored --nocapture --test-threads 1 --skip full_size
-	QWENTTS_TEST_DEVICE=cuda:0 cargo test --release --locked --test golden --test streaming --test live --test engine
+	QWENTTS_TEST_DEVICE=cuda:0 cargo test --release --locked --test golden --test streaming --test live --test engine --test voices
 
 gpu-pack: ## the same as binaries in target/gpu, for a machine with a GPU and no cargo: tools/gpu.py run there
 	$(PYTHON) tools/gpu.py pack

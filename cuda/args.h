@@ -27,6 +27,9 @@ enum {
     LAST_THREADS = 4,        /* that share a row */
     KEEP_TAILS_MAX = 40,
     KEEP_WIDTH = 64, /* channels of a block */
+    POOL_CHANNELS = 32, /* of a block, whose 32 warps share the rows */
+    NEAREST_THREADS = 512,
+    NEAREST_WIDTH_MAX = 256, /* of a codebook's row */
 };
 
 /* How a table's numbers are stored. */
@@ -38,6 +41,16 @@ enum { STORED_BF16 = 0, STORED_F16 = 1, STORED_F32 = 2 };
 struct RmsNorm {
     const float *x;      /* [rows][width] */
     const float *weight; /* [width] */
+    float *y;            /* [rows][width] */
+    float eps;
+    uint32_t width;
+};
+
+/* y = x to mean 0 and variance 1, times weight, plus bias, a row each; y may be x. */
+struct LayerNorm {
+    const float *x;      /* [rows][width] */
+    const float *weight; /* [width] */
+    const float *bias;   /* [width] */
     float *y;            /* [rows][width] */
     float eps;
     uint32_t width;
@@ -61,6 +74,8 @@ enum {
     FINISH_GATE = 2,  /* outputs in pairs (gate, up): y = silu(gate) up, half as wide */
     FINISH_SILU = 3,  /* y = silu(s) */
     FINISH_GELU = 4,  /* y = GELU(s), exact */
+    FINISH_RELU = 5,  /* y = max(s, 0) */
+    FINISH_TANH = 6,  /* y = tanh(max(s, 0)) */
 };
 
 /* y = x + inv_beta * sin(alpha x)^2, by column. */
@@ -78,7 +93,7 @@ struct Linear {
     const float *base;  /* [rows][outputs], FINISH_ADD alone: what is added to, may be y */
     float *y;           /* [rows][outputs], as `finish` says; or null, where `activated` is all that is wanted */
     struct Snake snake;
-    float *activated;   /* y through the snake, where there is one */
+    float *activated;   /* y through the snake, or without one through ELU; or null */
     uint32_t inputs;
     uint32_t outputs;
     uint32_t rows;
@@ -274,6 +289,50 @@ struct Keep {
     struct Tail tails[KEEP_TAILS_MAX];
     uint32_t *position;
     uint32_t frames;
+};
+
+/* ---- encoder.cu ---- */
+
+/* Some columns of rows, with rows in front and behind that mirror them without repeating the first and the last. */
+struct Mirror {
+    const float *x;   /* [rows][x_stride], of which `width` columns count */
+    const float *add; /* [rows][width], added to them; or null */
+    float *y;         /* [edge + rows + edge][y_stride], of which `width` columns are written */
+    uint32_t rows;
+    uint32_t edge; /* under rows */
+    uint32_t width;
+    uint32_t x_stride;
+    uint32_t y_stride;
+};
+
+/* Of each channel over all rows: the mean and the root of the mean square of what is left, 1e-12 at least, weighted by the
+ * softmax of its scores over the rows where there are some. */
+struct Pool {
+    const float *x;      /* [rows][channels] */
+    const float *scores; /* [rows][channels], or null: all rows alike */
+    float *y;            /* [2][channels]: means, deviations */
+    uint32_t rows;
+    uint32_t channels;
+};
+
+/* y = base + x / (1 + exp(-gate)), gate by column; y may be base or x. */
+struct Gate {
+    const float *x;    /* [count] */
+    const float *gate; /* [width] */
+    const float *base; /* [count] */
+    float *y;          /* [count] */
+    uint32_t count;
+    uint32_t width;
+};
+
+/* For each frame the nearest rows: of group 0's table to x's first vector; of the other groups' tables, one behind another,
+ * to what the rows before have left of its second. */
+struct Nearest {
+    const float *x;      /* [frames][2][width] */
+    const float *tables; /* [ROW_GROUPS][rows][width] */
+    uint32_t *codes;     /* [frames][ROW_GROUPS]; NO_CODE where what it is chosen from is not finite */
+    uint32_t rows;
+    uint32_t width;
 };
 
 #endif

@@ -8,6 +8,10 @@ __device__ __forceinline__ float silu_of(float x) { return x / (1.0f + expf(-x))
 // Exact, by the error function.
 __device__ __forceinline__ float gelu_of(float x) { return x * (0.5f * (1.0f + erff(x * 0.70710678118654752440f))); }
 
+__device__ __forceinline__ float relu_of(float x) { return x < 0.0f ? 0.0f : x; }  // NaN stays NaN, so that it is found
+
+__device__ __forceinline__ float elu_of(float x) { return x < 0.0f ? expm1f(x) : x; }
+
 // sin(x)^2 for |x| < 1e5, as the reference has it, operation for operation: x less the nearest multiple of pi (pi in three
 // parts, the Cody-Waite reduction), then the Taylor series. The compiler's sinf would be as near, but not the same bits.
 __device__ __forceinline__ float sin_squared(float x) {
@@ -32,9 +36,13 @@ __device__ __forceinline__ void finish(const Linear &a, uint32_t row, uint32_t o
         case FINISH_ADD: sum = __fadd_rn(a.base[at], a.scale ? __fmul_rn(a.scale[output], sum) : sum); break;
         case FINISH_SILU: sum = silu_of(sum); break;
         case FINISH_GELU: sum = gelu_of(sum); break;
+        case FINISH_RELU: sum = relu_of(sum); break;
+        case FINISH_TANH: sum = tanhf(relu_of(sum)); break;
     }
     if (a.y) a.y[at] = sum;
-    if (a.snake.alpha) a.activated[at] = fmaf(a.snake.inv_beta[output], sin_squared(__fmul_rn(a.snake.alpha[output], sum)), sum);
+    if (!a.activated) return;
+    a.activated[at] =
+        a.snake.alpha ? fmaf(a.snake.inv_beta[output], sin_squared(__fmul_rn(a.snake.alpha[output], sum)), sum) : elu_of(sum);
 }
 
 // As `finish`, of a gate and its up: outputs 2 pair and 2 pair + 1.

@@ -538,8 +538,8 @@ void qwentts_stream_close(qwentts_stream *stream);
 // Makes a voice of a recording: mono samples of -1 to 1 at `sample_rate_hz`, 4000 to 192000, 0.25 to 60 s of them, which are
 // the caller's and read until this returns. `transcript`: the words that are said in it, for a clone that speaks as the
 // recording does; NULL: the sound of the speaker alone. `language`: what it speaks where a stream names none; NULL: the model
-// tells. Writes the handle to *voice, which is to be released. Waits: computes on the CPU, for seconds of a large model, with
-// threads of its own, so that streams that speak are not held up. QWENTTS_UNSUPPORTED where the model is no Base model, which
+// tells. Writes the handle to *voice, which is to be released. Waits: computes where the engine does, some ms on a GPU,
+// seconds on a CPU, and does not hold up streams that speak. QWENTTS_UNSUPPORTED where the model is no Base model, which
 // alone have what it takes. Any thread. Since ABI 0.2.
 qwentts_status qwentts_voice_from_pcm(const qwentts_engine *engine,
                                       const float *samples,

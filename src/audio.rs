@@ -5,7 +5,7 @@ use crate::engine::resample::Resampler;
 use crate::error::{Error, Result};
 use crate::frame::{SAMPLE_RATE, check_finite};
 use std::fs::File;
-use std::io::{Cursor, ErrorKind};
+use std::io::{self, Cursor, ErrorKind, Read, SeekFrom};
 use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use symphonia::core::codecs::CodecParameters;
@@ -39,8 +39,8 @@ const OPEN_END: u64 = 1 << 26;
 /// within [-1, 1], but for what MP3, Vorbis and the resampler put between samples. `longest_s` bounds the length: a file that
 /// is longer is refused before it is read to its end.
 ///
-/// Errors name the file: it cannot be read, is empty, is none of these, is damaged or cut off (MP3 and Ogg, which do not
-/// say how long they are, are what is there), has a rate outside [`RATES_HZ`], is too long, or holds a sample that is not finite.
+/// Errors name the file: it cannot be read, is empty, is none of these, is damaged or cut off (MP3, which does not
+/// say how long it is, and Ogg from a pipe are what is there), has a rate outside [`RATES_HZ`], is too long, or holds a sample that is not finite.
 pub fn read(path: &Path, longest_s: f64) -> Result<Vec<f32>> {
     let file = File::open(path).map_err(|e| Error::file(path, e))?;
     let of = file.metadata().map_err(|e| Error::file(path, e))?;
@@ -117,11 +117,45 @@ fn decode(name: &str, source: Box<dyn MediaSource>, bytes: Option<u64>, longest_
     sound.unwrap_or_else(|_| Err(Error::checkpoint(name, "is damaged: its decoder gave up")))
 }
 
-fn mono_at_24_khz(name: &str, source: Box<dyn MediaSource>, bytes: Option<u64>, longest_s: f64) -> Result<Vec<f32>> {
+/// Whether this is an Ogg file whose last page is not there. Its pages say in turn how long they are, and the last says that
+/// it is the last; a reader takes what there is.
+fn ogg_is_cut(source: &mut dyn MediaSource) -> io::Result<bool> {
+    const CAPTURE: &[u8] = b"OggS";
+    const HEADER: usize = 27;
+    const LONGEST_PAGE: u64 = 27 + 255 + 255 * 255;
+    let ends_the_sound = |page: &[u8]| {
+        page.starts_with(CAPTURE) && page.len() > HEADER && page[5] & 4 != 0 && {
+            let segments = page[HEADER..].iter().take(page[HEADER - 1].into());
+            page.len() == HEADER + usize::from(page[HEADER - 1]) + segments.map(|&n| usize::from(n)).sum::<usize>()
+        }
+    };
+    let mut end = Vec::new();
+    if source.is_seekable() {
+        Read::take(&mut *source, CAPTURE.len() as u64).read_to_end(&mut end)?;
+        if end == CAPTURE {
+            let bytes = source.seek(SeekFrom::End(0))?;
+            source.seek(SeekFrom::Start(bytes.saturating_sub(LONGEST_PAGE)))?;
+            end.clear();
+            Read::take(&mut *source, LONGEST_PAGE).read_to_end(&mut end)?;
+            source.rewind()?;
+            return Ok(!(0..end.len()).any(|at| ends_the_sound(&end[at..])));
+        }
+        source.rewind()?;
+    }
+    Ok(false)
+}
+
+fn mono_at_24_khz(
+    name: &str,
+    mut source: Box<dyn MediaSource>,
+    bytes: Option<u64>,
+    longest_s: f64,
+) -> Result<Vec<f32>> {
     let refuse = |what: String| Error::checkpoint(name, what);
     if bytes == Some(0) {
         return Err(refuse("is empty; expected a sound file".into()));
     }
+    let is_cut = ogg_is_cut(&mut *source).map_err(|e| Error::file(name, e))?;
     let stream = MediaSourceStream::new(source, Default::default());
     let probe = symphonia::default::get_probe();
     let mut format = probe.probe(&Hint::new(), stream, FormatOptions::default(), MetadataOptions::default()).map_err(
@@ -201,6 +235,9 @@ fn mono_at_24_khz(name: &str, source: Box<dyn MediaSource>, bytes: Option<u64>, 
     if let Some(frames) = frames.filter(|&frames| (mono.len() as u64) < frames) {
         let (s, of) = (mono.len() as f64 / f64::from(rate), frames as f64 / f64::from(rate));
         return Err(refuse(format!("is cut off after {s:.2} of {of:.2} s")));
+    }
+    if is_cut {
+        return Err(refuse(format!("is cut off after {:.2} s", mono.len() as f64 / f64::from(rate))));
     }
     check_finite(&mono).map_err(refuse)?;
     to_24_khz(&mono, rate)

@@ -1,5 +1,5 @@
 //! The seams to what computes: the engine's, where work goes in and what was done comes out, slot by slot; and the bare
-//! loop's, a step at a time. Knows prompts, sampling and frames; no tensor, no thread, no device.
+//! loop's, a step at a time; and what hears recordings. Knows prompts, sampling and frames; no tensor, no thread, no device.
 
 use crate::device::Memory;
 use crate::error::{Error, Result};
@@ -106,6 +106,26 @@ pub trait Decoder: Send {
     /// The next frames' samples, SAMPLES_PER_FRAME each, in [-1, 1]. Any cutting of the same frames gives the same samples. A
     /// code that no codebook has, and weights that are not finite, are errors.
     fn decode(&mut self, frames: &[Frame]) -> Result<Vec<f32>>;
+}
+
+/// What hears recordings. A call does its work before it returns; calls may come from any thread.
+pub trait Listen: Send + Sync {
+    /// The speaker vector of `speaker`, and the frames of `words`, one for each 1920 samples begun; what is not asked for is
+    /// empty. 24 kHz, mono. A model without what it takes, samples that are too few or not finite, and weights that are not
+    /// finite, are errors.
+    fn hear(&self, speaker: Option<&[f32]>, words: Option<&[f32]>) -> Result<Heard>;
+    /// What it holds of a device's memory.
+    fn memory_bytes(&self) -> usize {
+        0
+    }
+}
+
+/// What a recording came to.
+#[derive(Default)]
+pub struct Heard {
+    /// Of the talker's width.
+    pub vector: Vec<f32>,
+    pub frames: Vec<Frame>,
 }
 
 /// What a conformance run keeps of the arithmetic, each `[steps][width]` in order.

@@ -47,10 +47,21 @@ pub struct Memory {
     pub kv_bytes: usize,
     /// Of these: beginnings of prompts, kept for the next that begins the same. They give way to streams that need a page.
     pub prefix_bytes: usize,
+    /// Codec states after the references of voices, kept for the next stream of the same voice.
+    pub voices_bytes: usize,
+    /// What hears recordings: weights and scratch, from the first voice on that is made.
+    pub encoders_bytes: usize,
     /// All else: scratch, and each slot's small memory and codec state.
     pub working_bytes: usize,
     /// Together.
     pub total_bytes: usize,
+}
+
+impl Memory {
+    /// With what hears recordings beside it.
+    pub(crate) fn with_encoders(self, encoders_bytes: usize) -> Memory {
+        Memory { encoders_bytes, total_bytes: self.total_bytes + encoders_bytes, ..self }
+    }
 }
 
 impl KvNumbers {

@@ -23,8 +23,8 @@
 //! # #[cfg(not(feature = "demo"))] fn main() {}
 //! ```
 //!
-//! The modules, from the ground up: [`error`], [`frame`]; [`source`], [`request`], [`device`], [`config`], `weights`; `prompt`, `state`,
-//! [`model`], `hub`, `backend` (the seam); [`cpu`] and `cuda`; [`engine`], and beside it [`speech`], the bare loop, with [`trace`], and [`audio`] and [`voice`], which make voices of recordings;
+//! The modules, from the ground up: [`error`], [`frame`]; [`source`], [`request`], [`device`], [`config`], `weights`; `prompt`, `state`, `primed`,
+//! [`model`], `hub`, `backend` (the seam); [`cpu`] and `cuda`; [`engine`], and beside it [`speech`], the bare loop, with [`trace`], and [`audio`], [`listener`] and [`voice`], which make voices of recordings;
 //! on top `ffi`, the C ABI (`include/qwentts.h`).
 //! Imports go downwards only. Two stand aside: [`driver`], which knows no word of speech, and [`check`], which measures
 //! finished sound.
@@ -47,7 +47,9 @@ mod ffi;
 pub mod frame;
 #[cfg(feature = "hub")]
 pub mod hub;
+pub mod listener;
 pub mod model;
+pub(crate) mod primed;
 pub(crate) mod prompt;
 pub mod request;
 pub mod source;
@@ -69,6 +71,7 @@ pub use device::Device;
 pub use engine::{Engine, EngineOptions, Stream};
 pub use error::{Error, Result};
 pub use frame::{Frame, GROUPS, SAMPLE_RATE, SAMPLES_PER_FRAME};
+pub use listener::Listener;
 pub use model::Model;
 pub use request::{Randomness, Request, SamplingOptions, Voice};
 pub use source::ModelSource;

@@ -1,11 +1,11 @@
 //! An open checkpoint: its facts, its tokenizer and its mapped weights. Immutable; share it by `Arc`.
 
-use crate::config::Config;
+use crate::config::{Config, EncoderConfig};
 use crate::error::{Error, Result};
 use crate::prompt::tokenizer::Tokenizer;
 use crate::source::ModelSource;
 pub use crate::weights::TensorInfo;
-use crate::weights::{SpeakerWeights, Weights};
+use crate::weights::{EncoderWeights, SpeakerWeights, Weights};
 use std::sync::{Arc, OnceLock};
 
 /// A checkpoint, open for speaking.
@@ -60,9 +60,20 @@ impl Model {
         self.config.speakers.keys().map(String::as_str)
     }
 
-    /// What makes a speaker vector of a recording, where the model has it.
-    pub(crate) fn speaker_encoder(&self) -> Option<&SpeakerWeights> {
-        self.weights.speaker.as_ref()
+    /// What makes a speaker vector of a recording.
+    pub(crate) fn speaker_encoder(&self) -> Result<&SpeakerWeights> {
+        self.weights.speaker.as_ref().ok_or_else(|| {
+            let what = "holds no speaker encoder (tensors speaker_encoder.*), which a Base model has";
+            Error::checkpoint(self.source.describe("model.safetensors"), what)
+        })
+    }
+
+    /// What makes frames of a recording.
+    pub(crate) fn codec_encoder(&self) -> Result<(&EncoderConfig, &EncoderWeights)> {
+        self.config.encoder.as_ref().zip(self.weights.encoder.as_ref()).ok_or_else(|| {
+            let what = "holds no codec encoder (tensors encoder.*)";
+            Error::checkpoint(self.source.describe("speech_tokenizer"), what)
+        })
     }
 
     /// Every tensor of the checkpoint, those that are not used among them.

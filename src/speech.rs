@@ -6,6 +6,7 @@ use crate::cpu::Reference;
 use crate::device::{Device, KvNumbers, Memory};
 use crate::error::{Error, Result};
 use crate::frame::{End, Frame, GROUPS};
+use crate::listener::Listener;
 use crate::model::Model;
 pub use crate::prompt::PromptIds;
 use crate::prompt::{Position, Prompt};
@@ -35,7 +36,10 @@ pub struct Chosen {
 
 /// A model on a device, without an engine: each call computes before it returns. Cheap to clone.
 #[derive(Clone)]
-pub struct Bare(Arc<dyn Stepwise>);
+pub struct Bare {
+    stepwise: Arc<dyn Stepwise>,
+    listener: Listener,
+}
 
 impl Bare {
     /// `threads`: of the CPU; `None` takes one per core. `kv`: of a GPU.
@@ -44,35 +48,41 @@ impl Bare {
         device.describe()?;
         #[cfg(feature = "cuda")]
         if let Device::Cuda(index) = device {
-            return Ok(Bare(Arc::new(crate::cuda::stepwise::Gpu::open(&model, index, kv)?)));
+            let stepwise = Arc::new(crate::cuda::stepwise::Gpu::open(&model, index, kv)?);
+            return Ok(Bare { stepwise, listener: Listener::new(model, device, threads) });
         }
         Ok(Arc::new(Reference::new(model, threads)?).into())
     }
 
     /// The model that computes.
     pub fn model(&self) -> &Arc<Model> {
-        self.0.model()
+        self.stepwise.model()
     }
 
     /// Where it computes, in words.
     pub fn device(&self) -> String {
-        self.0.device()
+        self.stepwise.device()
     }
 
     /// What it holds of its GPU's memory now; `None` on the CPU.
     pub fn memory(&self) -> Option<Memory> {
-        self.0.memory()
+        self.stepwise.memory().map(|memory| memory.with_encoders(self.listener.memory_bytes()))
+    }
+
+    /// What makes voices of recordings, on the same device.
+    pub fn listener(&self) -> &Listener {
+        &self.listener
     }
 
     /// A codec that has heard nothing yet.
     pub fn decoder(&self) -> Result<Decoder> {
-        Ok(Decoder(self.0.decoder()?))
+        Ok(Decoder(self.stepwise.decoder()?))
     }
 }
 
 impl From<Arc<Reference>> for Bare {
     fn from(reference: Arc<Reference>) -> Bare {
-        Bare(Arc::new(reference))
+        Bare { stepwise: Arc::new(reference.clone()), listener: reference.into() }
     }
 }
 
@@ -139,7 +149,7 @@ impl Speech {
         let ready = prompt.prefill()?;
         let sampling = request.sampling.settle(&model.config.sampling)?;
         request.randomness.check()?;
-        let utterance = bare.0.utterance(sampling, request.randomness.clone())?;
+        let utterance = bare.stepwise.utterance(sampling, request.randomness.clone())?;
         Ok(Speech {
             bare,
             prompt,

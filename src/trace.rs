@@ -6,12 +6,11 @@ use crate::backend::Recording;
 use crate::error::{Error, Result};
 use crate::frame::End;
 use crate::frame::{Frame, GROUPS, SAMPLES_PER_FRAME};
-use crate::model::Model;
+use crate::listener::Listener;
 use crate::request::{Randomness, ReferenceSpeech, Regex, Request, SamplingOptions, Voice, VoicePrompt};
 use crate::speech::{Bare, PromptIds, Speech, Text};
 use crate::voice::{Cloning, SavedVoice};
 use serde::{Deserialize, Serialize};
-use std::sync::Arc;
 
 /// R.json, field by field. `FIELDS` lists the names for the error on an unknown one.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -138,7 +137,7 @@ impl TraceRequest {
     }
 
     /// The voice of `ref_audio`; `None` where there is none.
-    fn heard(&self, model: &Arc<Model>) -> Result<Option<Voice>> {
+    fn heard(&self, listener: &Listener) -> Result<Option<Voice>> {
         let Some(path) = &self.ref_audio else { return Ok(None) };
         let given = [self.speaker.is_some(), self.speaker_vector.is_some(), self.ref_codes.is_some()];
         if given.contains(&true) {
@@ -150,9 +149,9 @@ impl TraceRequest {
         let cloning = Cloning {
             transcript: self.ref_text.clone().filter(|_| !self.xvec_only),
             append_silence: self.append_silence,
-            ..Default::default()
+            language: None,
         };
-        let voice = SavedVoice::create(model, &audio::read(path, audio::LONGEST_S)?, &cloning)?;
+        let voice = SavedVoice::create(listener, &audio::read(path, audio::LONGEST_S)?, &cloning)?;
         Ok(Some(Voice::Cloned(voice.prompt)))
     }
 
@@ -216,7 +215,7 @@ impl TraceRequest {
 pub fn run(bare: impl Into<Bare>, request: &TraceRequest, onto: Option<&Trace>) -> Result<Run> {
     let bare = bare.into();
     let (text, mut settled) = request.settle()?;
-    if let Some(voice) = request.heard(bare.model())? {
+    if let Some(voice) = request.heard(bare.listener())? {
         settled.voice = voice;
     }
     let mut speech = Speech::new(bare, text, &settled)?;

@@ -7,7 +7,7 @@
 //! let engine = Engine::open(&ModelSource::Folder("Qwen3-TTS-12Hz-0.6B-Base".into()), &EngineOptions::default())?;
 //! let samples = audio::read("ref.wav".as_ref(), audio::LONGEST_S)?;
 //! let cloning = Cloning { transcript: Some("What is said in it.".into()), ..Cloning::default() };
-//! let ann = SavedVoice::create(engine.model(), &samples, &cloning)?;
+//! let ann = SavedVoice::create(engine.listener(), &samples, &cloning)?;
 //! ann.save("ann.qvoice".as_ref())?;
 //! let request = Request { voice: ann.voice("ann", engine.model())?, ..Request::default() };
 //! engine.speak("Good morning.", &request)?;
@@ -16,9 +16,10 @@
 //! ```
 
 use crate::audio;
-use crate::cpu::Reference;
+use crate::backend::Heard;
 use crate::error::{Error, Result};
 use crate::frame::{Frame, GROUPS, SAMPLE_RATE};
+use crate::listener::Listener;
 use crate::model::Model;
 use crate::prompt;
 use crate::request::{ReferenceSpeech, Regex, Voice, VoicePrompt};
@@ -26,7 +27,6 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use std::collections::HashMap;
 use std::io::Read;
 use std::path::Path;
-use std::sync::Arc;
 
 /// What a voice file calls itself, and the version of its layout that this library reads and writes.
 const FORMAT: &str = "qwentts voice";
@@ -48,13 +48,11 @@ pub struct Cloning {
     /// Appends half a second of silence to what the codec's encoder hears. The official package does not; without it a
     /// clone tends to begin with the recording's last sound.
     pub append_silence: bool,
-    /// Threads; `None` takes one per core. Results do not depend on it.
-    pub threads: Option<usize>,
 }
 
 impl Default for Cloning {
     fn default() -> Self {
-        Cloning { transcript: None, language: None, append_silence: true, threads: None }
+        Cloning { transcript: None, language: None, append_silence: true }
     }
 }
 
@@ -72,13 +70,14 @@ pub struct SavedVoice {
 }
 
 impl SavedVoice {
-    /// Hears a recording: 24 kHz, mono, as `audio::read` gives it. Computes on the CPU with threads of its own, so that
-    /// streams which speak meanwhile are not held up; call it from any thread.
+    /// Hears a recording: 24 kHz, mono, as `audio::read` gives it. Computes where the listener does; call it from any thread:
+    /// streams that speak meanwhile are not held up.
     ///
     /// Errors: the model is no Base model or lacks an encoder, the recording is too short, too long, silent, far too
     /// loud or not finite (`audio::check_voice`), the transcript is empty or far too long, the language is unknown.
-    pub fn create(model: &Arc<Model>, samples: &[f32], cloning: &Cloning) -> Result<SavedVoice> {
-        if model.speaker_encoder().is_none() {
+    pub fn create(listener: &Listener, samples: &[f32], cloning: &Cloning) -> Result<SavedVoice> {
+        let model = listener.model();
+        if model.speaker_encoder().is_err() {
             let what = "only a Base model with its speaker encoder makes a voice of a recording";
             return Err(Error::request("voice", what));
         }
@@ -94,19 +93,13 @@ impl SavedVoice {
             }
             Some(text) => prompt::reference_ids(&model.config, &model.tokenizer, text, Regex::default(), false)?,
         };
-        // The seam for devices: what they do better than the CPU, they do here.
-        let listener = Reference::new(model.clone(), cloning.threads)?;
-        let reference = match &cloning.transcript {
-            None => None,
-            Some(transcript) => {
-                let pause = if cloning.append_silence { PAUSE_SAMPLES } else { 0 };
-                let heard = [samples, &vec![0.0; pause]].concat();
-                Some(ReferenceSpeech { frames: listener.encode(&heard)?, transcript: transcript.clone() })
-            }
-        };
-        let speaker_vector = listener.speaker_vector(samples)?;
+        let pause = if cloning.append_silence { PAUSE_SAMPLES } else { 0 };
+        let words = cloning.transcript.as_ref().map(|_| [samples, &vec![0.0; pause]].concat());
+        let Heard { vector, frames } = listener.hear(Some(samples), words.as_deref())?;
+        let reference =
+            cloning.transcript.as_ref().map(|transcript| ReferenceSpeech { frames, transcript: transcript.clone() });
         Ok(SavedVoice {
-            prompt: VoicePrompt { speaker_vector, reference },
+            prompt: VoicePrompt { speaker_vector: vector, reference },
             transcript_ids,
             language: cloning.language.clone(),
             model: model.fingerprint()?.to_owned(),

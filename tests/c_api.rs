@@ -146,7 +146,8 @@ fn voices_of_recordings_are_made_kept_and_spoken_with() {
     let model = qwentts::Model::open(&qwentts::ModelSource::Folder(base)).unwrap();
     let sound: Vec<f32> = (0..30_000).map(|i| (i % 240) as f32 / 240.0 - 0.5).collect();
     let cloning = qwentts::Cloning { transcript: Some("A few words.".into()), ..Default::default() };
-    let ours = qwentts::SavedVoice::create(&model, &sound, &cloning).unwrap();
+    let listener = qwentts::Listener::open(model, qwentts::Device::Cpu, None).unwrap();
+    let ours = qwentts::SavedVoice::create(&listener, &sound, &cloning).unwrap();
     assert!(qwentts::SavedVoice::load(&made).unwrap() == ours);
 }
 

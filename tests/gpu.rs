@@ -10,6 +10,8 @@ mod engine;
 #[path = "support/random.rs"]
 mod random;
 mod support;
+#[path = "gpu/voices.rs"]
+mod voices;
 
 use qwentts::cpu::philox_uniform;
 use qwentts::device::{Device, KvNumbers};

@@ -35,7 +35,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACK = ROOT / "target/gpu"  # what travels: all binaries in one file, and what they were built of
 BIN = ROOT / "target/gpu-bin"  # where they are unpacked
 OUT = ROOT / "target/gpu-out"
-TESTS = ["golden", "streaming", "live", "engine", "soak", "gpu"]
+TESTS = ["golden", "streaming", "live", "engine", "voices", "soak", "gpu"]
 FEATURES = "hub,cuda"  # without `demo`: its model is in the tree anyway
 LIMIT_MIB = 64  # of the pack and the tree together: what a lent machine takes
 FULL = {"full-0b6-base": 1, "full-1b7-base": 1}
@@ -47,6 +47,8 @@ BOUNDS = {
     "a frame": (lambda d: d["frame_ms"]["talker"] + d["frame_ms"]["predictor"], 4.0),
     "a packet of one frame": (lambda d: d["codec_packet_ms"]["of_1"], 1.5),
     "first sound": (lambda d: d["first_sound_ms"], 20.0),
+    "first sound of a cloned voice that is kept": (lambda d: d["prefix"]["kept"]["first_sound"], 6.0),
+    "10 s heard": (lambda d: d["hear_10_s_ms"]["voice"], 60.0),
 }
 # Short, so that weights without training, which rarely end, speak for some seconds and not for a minute.
 BENCH = ["--runs", "3", "--cancels", "3", "--live", "--json", "--text", "Hello, how are you on this fine day?"]
@@ -126,7 +128,10 @@ def goldens(env=None):
     env = GPU | (env or {})
     # Threads of the machine's, but not as many engines on the GPU at once.
     words = ["--nocapture", "--test-threads", "4"]
-    return [Piece(test, [test, *words], 240, env) for test in ("golden", "streaming", "live", "engine")]
+    # Of voices, what runs no command line: that stays where it was built.
+    heard = ["vectors_and_codes", "a_saved_voice_is", "trace_hears"]
+    pieces = [Piece(test, [test, *words], 240, env) for test in ("golden", "streaming", "live", "engine")]
+    return [*pieces, Piece("voices", ["voices", *words, *heard], 120, env)]
 
 
 def full_size(options):
@@ -170,7 +175,7 @@ def steps(options):
         "models": lambda: list(make_models(options)),
         "full": lambda: [
             Piece(part, ["gpu", *IGNORED, f"full_size_{part}"], limit, GPU | full_size_env(models))
-            for part, limit in {"frames": 90, "speech": 150, "sound": 60, "memory": 60, "prompts": 120, "long_prompt": 480}.items()
+            for part, limit in {"frames": 90, "speech": 150, "sound": 60, "memory": 60, "recordings": 120, "prompts": 120, "long_prompt": 480}.items()
         ],
         "recorded": lambda: list(recorded()),
         "bench": lambda: list(bench()),

@@ -18,12 +18,16 @@ pub struct Encoder<'a> {
     pub threads: &'a Threads,
 }
 
+/// Of a frame's codes: how far what is looked up lies from the plane between its two nearest rows, by its own length.
+pub type Margins = [f32; GROUPS];
+
 /// The last inputs of each convolution that meets more than one, in the order of the signal; zeros before the sound.
 struct Tails(Vec<Vec<f32>>);
 
 impl Encoder<'_> {
-    /// Frames of the samples, one for each 1920 begun; `None` where arithmetic left the finite numbers.
-    pub fn encode(&self, samples: &[f32]) -> Option<Vec<Frame>> {
+    /// Frames of the samples, one for each 1920 begun, and how near each code was to another; `None` where arithmetic left the
+    /// finite numbers.
+    pub fn encode(&self, samples: &[f32]) -> Option<(Vec<Frame>, Vec<Margins>)> {
         let mut tails = Tails(self.tails());
         let mut x = Vec::new(); // [t][hidden], 25 a second
         for piece in samples.chunks(SAMPLES_TOGETHER) {
@@ -142,37 +146,54 @@ impl Encoder<'_> {
 
     /// The nearest rows: of group 0's table to its projection of x [t][hidden]; of the other groups' tables, one behind
     /// another, to what the rows before have left of theirs. The first of equals counts. `None` where that is not finite.
-    fn quantise(&self, x: &[f32]) -> Option<Vec<Frame>> {
+    fn quantise(&self, x: &[f32]) -> Option<(Vec<Frame>, Vec<Margins>)> {
         let (w, width) = (self.weights, self.config.codebook_dim);
         let t = x.len() / self.config.hidden;
-        let mut frames = vec![[0; GROUPS]; t];
+        let (mut frames, mut margins) = (vec![[0; GROUPS]; t], vec![[0.0; GROUPS]; t]);
         let mut left = vec![0.0; t * width];
-        let mut table = vec![0.0; self.codec.codebook_size * width];
         let mut apart = vec![0.0; t * self.codec.codebook_size];
         for (group, book) in w.codebooks.iter().enumerate() {
             if group <= 1 {
                 let projection = [&w.semantic_projection, &w.acoustic_projection][group];
                 ops::linear(self.threads, projection, None, x, &mut left);
             }
-            for (row, to) in table.chunks_exact_mut(width).enumerate() {
-                book.read_row(row, to);
-            }
+            let table = book.table();
             ops::distances(self.threads, &table, width, &left, &mut apart);
             let rows = apart.chunks_exact(self.codec.codebook_size);
-            for ((frame, rows), left) in frames.iter_mut().zip(rows).zip(left.chunks_exact_mut(width)) {
-                let mut nearest = 0;
-                for (row, distance) in rows.iter().enumerate() {
-                    if *distance < rows[nearest] {
-                        nearest = row;
-                    }
-                }
+            let frames = frames.iter_mut().zip(&mut margins);
+            for (((frame, margins), rows), left) in frames.zip(rows).zip(left.chunks_exact_mut(width)) {
+                let nearest = nearest(rows, None);
+                let row = |row: usize| &table[row * width..][..width];
+                margins[group] = match rows.len() {
+                    1 => f32::INFINITY,
+                    _ => margin(left, [nearest, self::nearest(rows, Some(nearest))].map(|i| (rows[i], row(i)))),
+                };
                 frame[group] = nearest as u16;
-                left.iter_mut().zip(&table[nearest * width..]).for_each(|(x, row)| *x -= row);
+                left.iter_mut().zip(row(nearest)).for_each(|(x, row)| *x -= row);
             }
             if !left.iter().all(|x| x.is_finite()) {
                 return None;
             }
         }
-        Some(frames)
+        Some((frames, margins))
     }
+}
+
+/// The least of the distances, the first of equals; but for one.
+fn nearest(distances: &[f32], but: Option<usize>) -> usize {
+    let mut nearest = usize::from(but == Some(0));
+    for (row, distance) in distances.iter().enumerate() {
+        if *distance < distances[nearest] && but != Some(row) {
+            nearest = row;
+        }
+    }
+    nearest
+}
+
+/// How far x is from the plane between two rows, each with its squared distance from x, by the length of x.
+fn margin(x: &[f32], [(near, row), (far, other)]: [(f32, &[f32]); 2]) -> f32 {
+    let squares = |numbers: &mut dyn Iterator<Item = f32>| numbers.map(|x| f64::from(x) * f64::from(x)).sum::<f64>();
+    let between = squares(&mut row.iter().zip(other).map(|(a, b)| a - b)).sqrt();
+    let length = squares(&mut x.iter().copied()).sqrt();
+    ((f64::from(far) - f64::from(near)) / (2.0 * between).max(1e-30) / length.max(1e-30)) as f32
 }

@@ -8,14 +8,15 @@ use crate::backend::{Backend, Did, Done, SlotId, Took, Waker, Work};
 use crate::error::{Error, Result};
 use crate::frame::Frame;
 use crate::model::Model;
+use crate::primed::Primed;
 use crate::prompt::Position;
 use crate::request::{Randomness, Sampling};
 use rayon::prelude::*;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -32,7 +33,11 @@ pub struct Lanes {
     /// One such is on its way: many in a row are no more than one, and nobody may take them for long.
     woken: Arc<AtomicBool>,
     turns: Turns,
+    primed: PrimedSlots,
 }
+
+/// Codecs after the references of voices.
+type PrimedSlots = Arc<Mutex<Primed<Arc<CodecSlot>>>>;
 
 /// Which utterance a slot is at, counted by its releases: what belongs to an earlier one is of no interest any more.
 type Turn = u64;
@@ -56,6 +61,10 @@ enum FrameWork {
 /// What the codec is asked for. Only `Decode` is answered.
 enum CodecWork {
     Prime(Vec<Frame>),
+    /// Behind the last of a reference, which is all of this.
+    Keep(Vec<Frame>, PrimedSlots),
+    /// In place of those.
+    StartFrom(Arc<CodecSlot>),
     Decode(Vec<Frame>),
 }
 
@@ -80,7 +89,8 @@ impl Lanes {
         let reference = || Reference::new(model.clone(), threads);
         let frames = Lane::start("qwentts-frames", sender.clone(), turns.clone(), reference()?, speak)?;
         let samples = Lane::start("qwentts-samples", sender.clone(), turns.clone(), reference()?, decode)?;
-        Ok(Lanes { frames, samples, done, wake: sender, woken: Arc::default(), turns })
+        let primed = Arc::new(Mutex::new(Primed::new()));
+        Ok(Lanes { frames, samples, done, wake: sender, woken: Arc::default(), turns, primed })
     }
 
     fn order<W>(&self, slot: SlotId, work: Option<W>) -> Order<W> {
@@ -93,6 +103,21 @@ impl Lanes {
 
     fn sample(&self, slot: SlotId, work: CodecWork) -> Result<()> {
         self.samples.send(self.order(slot, Some(work)))
+    }
+
+    /// A slot's codec behind a reference: heard, or as an earlier one with the same left it.
+    fn prime(&self, slot: SlotId, reference: Vec<Frame>) -> Result<()> {
+        let kept = lock(&self.primed).find(&reference).cloned();
+        if let Some(kept) = kept {
+            return self.sample(slot, CodecWork::StartFrom(kept));
+        }
+        for frames in reference.chunks(FRAMES_TOGETHER) {
+            self.sample(slot, CodecWork::Prime(frames.to_vec()))?;
+        }
+        match reference.is_empty() {
+            true => Ok(()),
+            false => self.sample(slot, CodecWork::Keep(reference, self.primed.clone())),
+        }
     }
 }
 
@@ -109,9 +134,7 @@ impl Backend for Lanes {
                 for positions in positions.chunks(POSITIONS_TOGETHER) {
                     self.frame(slot, FrameWork::Positions(positions.to_vec()))?;
                 }
-                for frames in reference.chunks(FRAMES_TOGETHER) {
-                    self.sample(slot, CodecWork::Prime(frames.to_vec()))?;
-                }
+                self.prime(slot, reference)?;
                 self.frame(slot, FrameWork::First)
             }
             Work::Step { text, may_end } => self.frame(slot, FrameWork::Step { text, may_end }),
@@ -253,6 +276,10 @@ fn work<S: Send, W: Send>(
     }
 }
 
+fn lock(primed: &Mutex<Primed<Arc<CodecSlot>>>) -> MutexGuard<'_, Primed<Arc<CodecSlot>>> {
+    primed.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// What a panic said.
 fn words(panic: &(dyn std::any::Any + Send)) -> String {
     let said = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
@@ -300,6 +327,18 @@ fn decode(reference: &Reference, state: &mut Option<Sounder>, work: CodecWork) -
             if sounder.failed.is_none() {
                 sounder.failed = reference.decode(&mut sounder.slot, &frames).err();
             }
+            None
+        }
+        (CodecWork::Keep(frames, primed), failed) => {
+            let mut primed = lock(&primed);
+            // Two that began at once have both heard it.
+            if failed.is_none() && primed.find(&frames).is_none() {
+                primed.keep(frames, Arc::new(sounder.slot.clone()));
+            }
+            None
+        }
+        (CodecWork::StartFrom(kept), _) => {
+            *sounder = Sounder { slot: (*kept).clone(), failed: None };
             None
         }
         (CodecWork::Decode(_), Some(error)) => Some(Err(error.clone())),

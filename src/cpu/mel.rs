@@ -1,14 +1,15 @@
 //! The speaker encoder's front end: samples to a log-mel spectrogram (MODEL.md 9), in f64 but for the filters, which are
-//! rounded to f32 as the official ones are. Knows sound and no model.
+//! rounded to f32 as the official ones are.
 
 use crate::config::MELS;
 use crate::frame::SAMPLE_RATE;
+use crate::weights::SpeakerWeights;
 use std::f64::consts::{PI, TAU};
 
 /// Samples under one window, and points of its Fourier transform.
 const WINDOW: usize = 1024;
 /// Samples from one window to the next.
-pub const HOP: usize = 256;
+const HOP: usize = 256;
 /// Samples that are mirrored on either side of the sound.
 const EDGE: usize = (WINDOW - HOP) / 2;
 /// Frequencies from 0 to the highest, 12 kHz.
@@ -20,7 +21,12 @@ pub fn mel_frames(samples: usize) -> usize {
 }
 
 /// The sound must be longer than what is mirrored of it.
-pub const FEWEST_SAMPLES: usize = EDGE + 1;
+const FEWEST_SAMPLES: usize = EDGE + 1;
+
+/// The fewest samples whose spectrogram the speaker encoder takes.
+pub(crate) fn fewest_samples(weights: &SpeakerWeights) -> usize {
+    FEWEST_SAMPLES.max(weights.fewest_rows() * HOP)
+}
 
 /// Samples at 24 kHz to `[mel_frames][128]` natural logarithms of magnitudes.
 ///
@@ -43,20 +49,30 @@ pub fn log_mel(samples: &[f32]) -> Vec<f32> {
     let mut mels = Vec::with_capacity(mel_frames(samples.len()) * MELS);
     let mut magnitudes = [0.0; BINS];
     let (mut re, mut im) = (vec![0.0; WINDOW], vec![0.0; WINDOW]);
-    for frame in 0..mel_frames(samples.len()) {
-        for (i, (re, w)) in re.iter_mut().zip(&window).enumerate() {
+    let frames = mel_frames(samples.len());
+    for frame in (0..frames).step_by(2) {
+        // Two windows in one transform, the second as the imaginary part; behind the last there is none.
+        for (i, ((re, im), w)) in re.iter_mut().zip(&mut im).zip(&window).enumerate() {
             *re = w * at(frame * HOP + i);
+            *im = if frame + 1 < frames { w * at((frame + 1) * HOP + i) } else { 0.0 };
         }
-        im.fill(0.0);
         transform.run(&mut re, &mut im);
-        for (m, (re, im)) in magnitudes.iter_mut().zip(re.iter().zip(&im)) {
-            *m = (re * re + im * im + 1e-9).sqrt();
+        // Of a real signal, a frequency and its negative are conjugates: sum and difference part the two.
+        for which in 0..2.min(frames - frame) {
+            for (k, m) in magnitudes.iter_mut().enumerate() {
+                let mirrored = (WINDOW - k) % WINDOW;
+                let (r, i) = match which {
+                    0 => (re[k] + re[mirrored], im[k] - im[mirrored]),
+                    _ => (im[k] + im[mirrored], re[mirrored] - re[k]),
+                };
+                *m = (0.25 * (r * r + i * i) + 1e-9).sqrt();
+            }
+            mels.extend(filters.iter().map(|filter| {
+                let sum: f64 = filter.weights.iter().zip(&magnitudes[filter.first..]).map(|(w, m)| w * m).sum();
+                let sum = if sum < 1e-5 { 1e-5 } else { sum }; // not `max`: NaN must stay NaN, so that it is found
+                sum.ln() as f32
+            }));
         }
-        mels.extend(filters.iter().map(|filter| {
-            let sum: f64 = filter.weights.iter().zip(&magnitudes[filter.first..]).map(|(w, m)| w * m).sum();
-            let sum = if sum < 1e-5 { 1e-5 } else { sum }; // not `max`: NaN must stay NaN, so that it is found
-            sum.ln() as f32
-        }));
     }
     mels
 }

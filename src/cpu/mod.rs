@@ -15,18 +15,18 @@ mod stack;
 mod talker;
 
 pub use codec::CodecSlot;
+pub(crate) use mel::fewest_samples;
 pub use mel::{log_mel, mel_frames};
 pub use sample::philox_uniform;
 pub use simd::vector_bits;
 
-use crate::backend::{self, Decoder, Recording, Step, Stepwise};
+use crate::backend::{self, Decoder, Heard, Listen, Recording, Step, Stepwise};
 use crate::error::{Error, Result};
 use crate::frame::{End, Frame, GROUPS, check_codes, check_finite};
 use crate::model::Model;
 use crate::prompt::Position;
 use crate::request::{Randomness, Sampling};
 use crate::state::CodecState;
-use crate::weights::SpeakerWeights;
 use codec::Codec;
 use encoder::Encoder;
 use predictor::Predictor;
@@ -191,13 +191,16 @@ impl Reference {
     /// `codec encode` go through. `samples`: 24 kHz, mono, finite, one at least; memory grows with them by 0.7 MB a second
     /// at the published sizes. A checkpoint without a codec encoder, and weights that are not finite, are errors.
     pub fn encode(&self, samples: &[f32]) -> Result<Vec<Frame>> {
-        let (config, weights) = (&self.model.config, &self.model.weights);
-        let (Some(encoder), Some(weights)) = (&config.encoder, &weights.encoder) else {
-            let file = self.model.source.describe("speech_tokenizer");
-            return Err(Error::checkpoint(file, "holds no codec encoder (tensors encoder.*)"));
-        };
-        self.check_samples(samples, 1)?;
-        let encoder = Encoder { config: encoder, codec: &config.codec, weights, threads: &self.threads };
+        self.encode_with_margins(samples).map(|(frames, _)| frames)
+    }
+
+    /// As [`Reference::encode`], and how near each code was to another: how far what was looked up lies from the plane between
+    /// its two nearest rows, by its own length.
+    #[allow(clippy::type_complexity)] // frames, and as many margins
+    pub fn encode_with_margins(&self, samples: &[f32]) -> Result<(Vec<Frame>, Vec<[f32; GROUPS]>)> {
+        let (config, weights) = self.model.codec_encoder()?;
+        check_recording(samples, 1)?;
+        let encoder = Encoder { config, codec: &self.model.config.codec, weights, threads: &self.threads };
         let frames = self.threads.install(|| encoder.encode(samples));
         frames.ok_or_else(|| self.model.blame("codec encode", "what the codes are chosen from is not finite"))
     }
@@ -207,8 +210,8 @@ impl Reference {
     /// 5 MB a second at the published sizes. A checkpoint without a speaker encoder, which only Base models have, and
     /// weights that are not finite, are errors.
     pub fn speaker_vector(&self, samples: &[f32]) -> Result<Vec<f32>> {
-        let weights = self.speaker()?;
-        self.check_samples(samples, self.fewest_samples()?)?;
+        let weights = self.model.speaker_encoder()?;
+        check_recording(samples, fewest_samples(weights))?;
         let encoder = SpeakerEncoder { weights, threads: &self.threads };
         let vector = self.threads.install(|| encoder.run(&log_mel(samples)));
         match vector.iter().all(|x| x.is_finite()) {
@@ -219,23 +222,7 @@ impl Reference {
 
     /// The fewest samples that the speaker encoder's mirrored edges allow; 53 ms at the published sizes.
     pub fn fewest_samples(&self) -> Result<usize> {
-        let weights = self.speaker()?;
-        Ok(mel::FEWEST_SAMPLES.max(speaker::fewest_frames(weights) * mel::HOP))
-    }
-
-    fn speaker(&self) -> Result<&SpeakerWeights> {
-        self.model.speaker_encoder().ok_or_else(|| {
-            let file = self.model.source.describe("model.safetensors");
-            Error::checkpoint(file, "holds no speaker encoder (tensors speaker_encoder.*), which a Base model has")
-        })
-    }
-
-    fn check_samples(&self, samples: &[f32], fewest: usize) -> Result<()> {
-        if samples.len() < fewest {
-            let what = format!("has {} samples; expected {fewest} at least", samples.len());
-            return Err(Error::request("ref_audio", what));
-        }
-        check_finite(samples).map_err(|what| Error::request("ref_audio", what))
+        Ok(fewest_samples(self.model.speaker_encoder()?))
     }
 
     fn check(&self, scores: &[f32], frame: usize, group: usize) -> Result<()> {
@@ -243,6 +230,23 @@ impl Reference {
             true => Ok(()),
             false => Err(self.model.blame("step", &format!("scores of frame {frame} group {group} are not finite"))),
         }
+    }
+}
+
+/// What is heard of a recording: finite samples, so many at least.
+pub(crate) fn check_recording(samples: &[f32], fewest: usize) -> Result<()> {
+    if samples.len() < fewest {
+        let what = format!("has {} samples; expected {fewest} at least", samples.len());
+        return Err(Error::request("ref_audio", what));
+    }
+    check_finite(samples).map_err(|what| Error::request("ref_audio", what))
+}
+
+impl Listen for Reference {
+    fn hear(&self, speaker: Option<&[f32]>, words: Option<&[f32]>) -> Result<Heard> {
+        let frames = words.map(|samples| self.encode(samples)).transpose()?.unwrap_or_default();
+        let vector = speaker.map(|samples| self.speaker_vector(samples)).transpose()?.unwrap_or_default();
+        Ok(Heard { vector, frames })
     }
 }
 

@@ -11,16 +11,8 @@ pub struct SpeakerEncoder<'a> {
     pub threads: &'a Threads,
 }
 
-/// How many windows the mirrored edges of its convolutions need.
-pub fn fewest_frames(weights: &SpeakerWeights) -> usize {
-    let reach = |conv: &Conv, dilation: usize| (conv.weight.shape[2] - 1) * dilation / 2;
-    let blocks = weights.blocks.iter().flat_map(|b| b.pieces.iter().map(|piece| reach(piece, b.dilation)));
-    let ends = [reach(&weights.first, weights.first_dilation), reach(&weights.join, weights.join_dilation)];
-    blocks.chain(ends).max().unwrap_or(0) + 1
-}
-
 impl SpeakerEncoder<'_> {
-    /// mels [frames][MELS] to the speaker vector [talker hidden]; `fewest_frames` at least.
+    /// mels [frames][MELS] to the speaker vector [talker hidden]; `SpeakerWeights::fewest_rows` at least.
     pub fn run(&self, mels: &[f32]) -> Vec<f32> {
         let w = self.weights;
         let len = mels.len() / MELS;

@@ -20,6 +20,9 @@ pub const LAST_ROWS: _bindgen_ty_1 = 64;
 pub const LAST_THREADS: _bindgen_ty_1 = 4;
 pub const KEEP_TAILS_MAX: _bindgen_ty_1 = 40;
 pub const KEEP_WIDTH: _bindgen_ty_1 = 64;
+pub const POOL_CHANNELS: _bindgen_ty_1 = 32;
+pub const NEAREST_THREADS: _bindgen_ty_1 = 512;
+pub const NEAREST_WIDTH_MAX: _bindgen_ty_1 = 256;
 pub type _bindgen_ty_1 = ::std::os::raw::c_uint;
 pub const STORED_BF16: _bindgen_ty_2 = 0;
 pub const STORED_F16: _bindgen_ty_2 = 1;
@@ -46,6 +49,27 @@ const _: () = {
 };
 #[repr(C)]
 #[derive(Copy, Clone)]
+pub struct LayerNorm {
+    pub x: *const f32,
+    pub weight: *const f32,
+    pub bias: *const f32,
+    pub y: *mut f32,
+    pub eps: f32,
+    pub width: u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of LayerNorm"][::std::mem::size_of::<LayerNorm>() - 40usize];
+    ["Alignment of LayerNorm"][::std::mem::align_of::<LayerNorm>() - 8usize];
+    ["Offset of field: LayerNorm::x"][::std::mem::offset_of!(LayerNorm, x) - 0usize];
+    ["Offset of field: LayerNorm::weight"][::std::mem::offset_of!(LayerNorm, weight) - 8usize];
+    ["Offset of field: LayerNorm::bias"][::std::mem::offset_of!(LayerNorm, bias) - 16usize];
+    ["Offset of field: LayerNorm::y"][::std::mem::offset_of!(LayerNorm, y) - 24usize];
+    ["Offset of field: LayerNorm::eps"][::std::mem::offset_of!(LayerNorm, eps) - 32usize];
+    ["Offset of field: LayerNorm::width"][::std::mem::offset_of!(LayerNorm, width) - 36usize];
+};
+#[repr(C)]
+#[derive(Copy, Clone)]
 pub struct Add {
     pub x: *mut f32,
     pub scale: *const f32,
@@ -68,6 +92,8 @@ pub const FINISH_ADD: _bindgen_ty_3 = 1;
 pub const FINISH_GATE: _bindgen_ty_3 = 2;
 pub const FINISH_SILU: _bindgen_ty_3 = 3;
 pub const FINISH_GELU: _bindgen_ty_3 = 4;
+pub const FINISH_RELU: _bindgen_ty_3 = 5;
+pub const FINISH_TANH: _bindgen_ty_3 = 6;
 pub type _bindgen_ty_3 = ::std::os::raw::c_uint;
 #[repr(C)]
 #[derive(Copy, Clone)]
@@ -471,4 +497,88 @@ const _: () = {
     ["Offset of field: Keep::tails"][::std::mem::offset_of!(Keep, tails) - 0usize];
     ["Offset of field: Keep::position"][::std::mem::offset_of!(Keep, position) - 1280usize];
     ["Offset of field: Keep::frames"][::std::mem::offset_of!(Keep, frames) - 1288usize];
+};
+#[repr(C)]
+#[derive(Copy, Clone)]
+pub struct Mirror {
+    pub x: *const f32,
+    pub add: *const f32,
+    pub y: *mut f32,
+    pub rows: u32,
+    pub edge: u32,
+    pub width: u32,
+    pub x_stride: u32,
+    pub y_stride: u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of Mirror"][::std::mem::size_of::<Mirror>() - 48usize];
+    ["Alignment of Mirror"][::std::mem::align_of::<Mirror>() - 8usize];
+    ["Offset of field: Mirror::x"][::std::mem::offset_of!(Mirror, x) - 0usize];
+    ["Offset of field: Mirror::add"][::std::mem::offset_of!(Mirror, add) - 8usize];
+    ["Offset of field: Mirror::y"][::std::mem::offset_of!(Mirror, y) - 16usize];
+    ["Offset of field: Mirror::rows"][::std::mem::offset_of!(Mirror, rows) - 24usize];
+    ["Offset of field: Mirror::edge"][::std::mem::offset_of!(Mirror, edge) - 28usize];
+    ["Offset of field: Mirror::width"][::std::mem::offset_of!(Mirror, width) - 32usize];
+    ["Offset of field: Mirror::x_stride"][::std::mem::offset_of!(Mirror, x_stride) - 36usize];
+    ["Offset of field: Mirror::y_stride"][::std::mem::offset_of!(Mirror, y_stride) - 40usize];
+};
+#[repr(C)]
+#[derive(Copy, Clone)]
+pub struct Pool {
+    pub x: *const f32,
+    pub scores: *const f32,
+    pub y: *mut f32,
+    pub rows: u32,
+    pub channels: u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of Pool"][::std::mem::size_of::<Pool>() - 32usize];
+    ["Alignment of Pool"][::std::mem::align_of::<Pool>() - 8usize];
+    ["Offset of field: Pool::x"][::std::mem::offset_of!(Pool, x) - 0usize];
+    ["Offset of field: Pool::scores"][::std::mem::offset_of!(Pool, scores) - 8usize];
+    ["Offset of field: Pool::y"][::std::mem::offset_of!(Pool, y) - 16usize];
+    ["Offset of field: Pool::rows"][::std::mem::offset_of!(Pool, rows) - 24usize];
+    ["Offset of field: Pool::channels"][::std::mem::offset_of!(Pool, channels) - 28usize];
+};
+#[repr(C)]
+#[derive(Copy, Clone)]
+pub struct Gate {
+    pub x: *const f32,
+    pub gate: *const f32,
+    pub base: *const f32,
+    pub y: *mut f32,
+    pub count: u32,
+    pub width: u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of Gate"][::std::mem::size_of::<Gate>() - 40usize];
+    ["Alignment of Gate"][::std::mem::align_of::<Gate>() - 8usize];
+    ["Offset of field: Gate::x"][::std::mem::offset_of!(Gate, x) - 0usize];
+    ["Offset of field: Gate::gate"][::std::mem::offset_of!(Gate, gate) - 8usize];
+    ["Offset of field: Gate::base"][::std::mem::offset_of!(Gate, base) - 16usize];
+    ["Offset of field: Gate::y"][::std::mem::offset_of!(Gate, y) - 24usize];
+    ["Offset of field: Gate::count"][::std::mem::offset_of!(Gate, count) - 32usize];
+    ["Offset of field: Gate::width"][::std::mem::offset_of!(Gate, width) - 36usize];
+};
+#[repr(C)]
+#[derive(Copy, Clone)]
+pub struct Nearest {
+    pub x: *const f32,
+    pub tables: *const f32,
+    pub codes: *mut u32,
+    pub rows: u32,
+    pub width: u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of Nearest"][::std::mem::size_of::<Nearest>() - 32usize];
+    ["Alignment of Nearest"][::std::mem::align_of::<Nearest>() - 8usize];
+    ["Offset of field: Nearest::x"][::std::mem::offset_of!(Nearest, x) - 0usize];
+    ["Offset of field: Nearest::tables"][::std::mem::offset_of!(Nearest, tables) - 8usize];
+    ["Offset of field: Nearest::codes"][::std::mem::offset_of!(Nearest, codes) - 16usize];
+    ["Offset of field: Nearest::rows"][::std::mem::offset_of!(Nearest, rows) - 24usize];
+    ["Offset of field: Nearest::width"][::std::mem::offset_of!(Nearest, width) - 28usize];
 };

@@ -13,6 +13,7 @@ use crate::driver::{Buffer, Context, Event, Graph, Pinned, Span, Stream};
 use crate::error::{Error, Result};
 use crate::frame::{Frame, GROUPS, SAMPLES_PER_FRAME};
 use crate::model::Model;
+use crate::primed::Primed;
 use crate::state::{CodecState, Row};
 use crate::weights::{self, CodecWeights, DILATIONS};
 use std::collections::VecDeque;
@@ -35,6 +36,8 @@ pub(crate) struct Codec {
     state: Memory,
     resident: Option<SlotId>,
     slots: Vec<Slot>,
+    /// After the references of voices.
+    primed: Primed<Memory>,
     packets: Vec<Packet>,
     events: Vec<Event>,
     /// Whose samples nobody waits for.
@@ -139,6 +142,7 @@ impl Codec {
             state,
             resident: None,
             slots: (0..slots).map(|_| Slot::default()).collect(),
+            primed: Primed::new(),
             packets: Vec::new(),
             events: Vec::new(),
             unheard: VecDeque::new(),
@@ -151,8 +155,41 @@ impl Codec {
         Uploader::count(stream, |up| Net::upload(up, model))
     }
 
+    /// Bytes of device memory that the states after references hold.
+    pub fn voices_bytes(&self) -> usize {
+        self.primed.count() * (self.state.floats + 1) * 4
+    }
+
     /// Begins an utterance in a slot.
     pub fn reset(&mut self, slot: SlotId) -> Result<()> {
+        self.begin(slot)?.fill(&self.stream, 0)
+    }
+
+    /// Begins an utterance in a slot, behind a reference: heard here, or as an earlier one with the same left it.
+    pub fn begin_behind(&mut self, slot: SlotId, reference: &[Frame]) -> Result<()> {
+        if reference.is_empty() {
+            return self.reset(slot);
+        }
+        if let Some(kept) = self.primed.find(reference).map(Memory::whole) {
+            self.begin(slot)?.copy_from(&self.stream, &kept)?;
+            self.slots[slot].frames = reference.len();
+            return Ok(());
+        }
+        self.reset(slot)?;
+        self.hear(slot, reference)?;
+        // A state is kept where there is memory for it. One that is given up is used again: what waits to be read from it
+        // stands in the same stream, before.
+        let memory = self.primed.make_room();
+        let memory = memory.or_else(|| Memory::new(self.stream.context(), self.state.floats).ok());
+        if let Some(memory) = memory {
+            memory.whole().copy_from(&self.stream, &self.state.whole())?;
+            self.primed.keep(reference.to_vec(), memory);
+        }
+        Ok(())
+    }
+
+    /// The state of a slot whose utterance begins, which holds anything.
+    fn begin(&mut self, slot: SlotId) -> Result<Span<f32>> {
         let place = &mut self.slots[slot];
         place.frames = 0;
         let memory = match (self.resident == Some(slot), &mut place.memory) {
@@ -160,7 +197,7 @@ impl Codec {
             (false, Some(memory)) => memory,
             (false, none) => none.insert(Memory::new(self.stream.context(), self.state.floats)?),
         };
-        memory.whole().fill(&self.stream, 0)
+        Ok(memory.whole())
     }
 
     /// Makes the state this slot's.
@@ -204,8 +241,8 @@ impl Codec {
         Ok(Decoded { packets, start, end: self.mark()? })
     }
 
-    /// As `decode`, for frames whose samples nobody wants: a reference's.
-    pub fn hear(&mut self, slot: SlotId, frames: &[Frame]) -> Result<()> {
+    /// As `decode`, for frames whose samples nobody wants: a reference's. The slot's state is then the one that recordings know.
+    fn hear(&mut self, slot: SlotId, frames: &[Frame]) -> Result<()> {
         while let Some(decoded) = self.unheard.pop_front() {
             if !decoded.end.is_done()? {
                 self.unheard.push_front(decoded);

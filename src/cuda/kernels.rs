@@ -16,6 +16,7 @@ use crate::error::{Error, Result};
 use crate::frame::Frame;
 use std::collections::BTreeMap;
 use std::ffi::CStr;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 /// Where the keys and values of one layer lie, `[positions][kv_heads * head_dim]`.
@@ -118,6 +119,8 @@ pub(crate) enum Finish<'a> {
     Gate,
     Silu,
     Gelu,
+    /// tanh(max(s, 0)).
+    Tanh,
 }
 
 /// Where the rows of a convolution go.
@@ -128,6 +131,10 @@ pub(crate) struct Put<'a> {
     pub y: Option<&'a Span<f32>>,
     /// Through a snake, there.
     pub activated: Option<(&'a Snake, &'a Span<f32>)>,
+    /// Or through ELU, there.
+    pub elu: Option<&'a Span<f32>>,
+    /// max(them, 0) instead of them; without a base.
+    pub rectified: bool,
 }
 
 impl<'a> Put<'a> {
@@ -137,6 +144,14 @@ impl<'a> Put<'a> {
 
     pub fn activated(snake: &'a Snake, to: &'a Span<f32>) -> Put<'a> {
         Put { activated: Some((snake, to)), ..Put::default() }
+    }
+
+    pub fn elu(to: &'a Span<f32>) -> Put<'a> {
+        Put { elu: Some(to), ..Put::default() }
+    }
+
+    pub fn rectified(y: &'a Span<f32>) -> Put<'a> {
+        Put { rectified: true, ..Put::rows(y) }
     }
 }
 
@@ -194,6 +209,7 @@ pub(crate) struct Kernels {
     /// Kernels begin while the one before them ends, and blocks come in clusters: where the code that was loaded knows of it.
     early: bool,
     rms_norm: Function,
+    layer_norm: Function,
     add: Function,
     /// By storage, then by rows of x and outputs of a warp: 1 and 1, 1 and 2, 2, 4 and 8 and 2.
     linear: [[Function; 5]; 3],
@@ -210,6 +226,10 @@ pub(crate) struct Kernels {
     depthwise: Function,
     last: Function,
     keep: Function,
+    mirror: Function,
+    pool: Function,
+    gate: Function,
+    nearest: Function,
     /// By storage; the tile with the fewest rows first.
     gemm: [Vec<Gemm>; 3],
 }
@@ -242,6 +262,7 @@ fn linear_args(
         Finish::Gate => (args::FINISH_GATE, None, None, outputs / 2),
         Finish::Silu => (args::FINISH_SILU, None, None, outputs),
         Finish::Gelu => (args::FINISH_GELU, None, None, outputs),
+        Finish::Tanh => (args::FINISH_TANH, None, None, outputs),
     };
     assert_eq!((x.len(), y.len()), (rows * inputs, rows * width));
     assert!(base.is_none_or(|base| base.len() == y.len()));
@@ -299,7 +320,7 @@ impl Kernels {
             unsafe { Module::load(context, name, image) }
         };
         let [norm, linear, attention] = [module("norm")?, module("linear")?, module("attention")?];
-        let conv = module("conv")?;
+        let (conv, encoder) = (module("conv")?, module("encoder")?);
         let linears = |names: [&'static CStr; 5]| -> Result<[Function; 5]> {
             let [a, b, c, d, e] = names.map(|name| linear.function(name));
             Ok([a?, b?, c?, d?, e?])
@@ -322,6 +343,7 @@ impl Kernels {
         Ok(Kernels {
             early: rms_norm.compiled_for()? >= 90,
             rms_norm,
+            layer_norm: norm.function(c"layer_norm")?,
             add: norm.function(c"add")?,
             linear: [
                 linears([
@@ -358,6 +380,10 @@ impl Kernels {
             depthwise: conv.function(c"depthwise")?,
             last: conv.function(c"last")?,
             keep: conv.function(c"keep")?,
+            mirror: encoder.function(c"mirror")?,
+            pool: encoder.function(c"pool")?,
+            gate: encoder.function(c"gate")?,
+            nearest: encoder.function(c"nearest")?,
             gemm: [
                 vec![
                     tile(c"gemm_bf16_16x64", 128)?,
@@ -387,6 +413,23 @@ impl Kernels {
         let a = args::RmsNorm { x: x.ptr(), weight: weight.ptr(), y: y.ptr_mut(), eps, width: width as u32 };
         // SAFETY: as the head of this file says.
         unsafe { self.launch(&self.rms_norm, stream, Shape::new([rows as u32, 1, 1], norm_threads(width)), &a) }
+    }
+
+    /// Each row of x to mean 0 and variance 1, times weight, plus bias; y may be x.
+    pub fn layer_norm(
+        &self,
+        stream: &Stream,
+        x: &Span<f32>,
+        [weight, bias]: [&Span<f32>; 2],
+        eps: f32,
+        y: &Span<f32>,
+    ) -> Result<()> {
+        let (width, rows) = (weight.len(), x.len() / weight.len());
+        assert_eq!((x.len(), y.len(), bias.len()), (rows * width, rows * width, width));
+        let (weight, bias, width_of) = (weight.ptr(), bias.ptr(), width as u32);
+        let a = args::LayerNorm { x: x.ptr(), weight, bias, y: y.ptr_mut(), eps, width: width_of };
+        // SAFETY: as the head of this file says.
+        unsafe { self.launch(&self.layer_norm, stream, Shape::new([rows as u32, 1, 1], norm_threads(width)), &a) }
     }
 
     /// x += scale * y, scale per column; without scale, x += y.
@@ -736,6 +779,95 @@ impl Kernels {
         unsafe { self.launch(&self.keep, stream, Shape::new(grid, args::KEEP_WIDTH), &a) }
     }
 
+    // ---- encoder.cu ------------------------------------------------------------------------------------------
+
+    /// Columns of x [rows][..] from `columns.start` on, plus those of `add` [rows][width], to columns of y
+    /// [edge + rows + edge][..] from `at` on; the edges mirror the rows without repeating the first and the last.
+    #[allow(clippy::too_many_arguments)] // as `linear`
+    pub fn mirror(
+        &self,
+        stream: &Stream,
+        rows: usize,
+        edge: usize,
+        x: &Span<f32>,
+        columns: Range<usize>,
+        add: Option<&Span<f32>>,
+        y: &Span<f32>,
+        at: usize,
+    ) -> Result<()> {
+        let (width, all) = (columns.len(), rows + 2 * edge);
+        let (x_stride, y_stride) = (x.len() / rows, y.len() / all);
+        assert_eq!([x.len(), y.len()], [rows * x_stride, all * y_stride]);
+        assert!(edge < rows && columns.end <= x_stride && at + width <= y_stride);
+        assert!(add.is_none_or(|add| add.len() == rows * width));
+        let [x, y] = [x.part(columns.start..x.len()), y.part(at..y.len())];
+        let a = args::Mirror {
+            x: x.ptr(),
+            add: address(add),
+            y: y.ptr_mut(),
+            rows: rows as u32,
+            edge: edge as u32,
+            width: width as u32,
+            x_stride: x_stride as u32,
+            y_stride: y_stride as u32,
+        };
+        // SAFETY: as the head of this file says.
+        unsafe { self.launch(&self.mirror, stream, over(all * width), &a) }
+    }
+
+    /// Of each channel of x [rows][channels] the mean and the deviation over the rows, y [2][channels]; weighted by the softmax
+    /// of its `scores` [rows][channels] over the rows where there are some.
+    pub fn pool(&self, stream: &Stream, x: &Span<f32>, scores: Option<&Span<f32>>, y: &Span<f32>) -> Result<()> {
+        let channels = y.len() / 2;
+        let rows = x.len() / channels;
+        assert_eq!([x.len(), y.len()], [rows * channels, 2 * channels]);
+        assert!(scores.is_none_or(|scores| scores.len() == x.len()));
+        let (rows, channels) = (rows as u32, channels as u32);
+        let a = args::Pool { x: x.ptr(), scores: address(scores), y: y.ptr_mut(), rows, channels };
+        let shape = Shape::new([channels.div_ceil(args::POOL_CHANNELS), 1, 1], 32 * args::POOL_CHANNELS);
+        // SAFETY: as the head of this file says.
+        unsafe { self.launch(&self.pool, stream, shape, &a) }
+    }
+
+    /// y = base + x / (1 + exp(-gate)), a gate for each column; y may be base or x.
+    pub fn gate(
+        &self,
+        stream: &Stream,
+        x: &Span<f32>,
+        gate: &Span<f32>,
+        base: &Span<f32>,
+        y: &Span<f32>,
+    ) -> Result<()> {
+        assert_eq!([base.len(), y.len()], [x.len(); 2]);
+        assert!(x.len().is_multiple_of(gate.len()));
+        let (count, width) = (x.len() as u32, gate.len() as u32);
+        let a = args::Gate { x: x.ptr(), gate: gate.ptr(), base: base.ptr(), y: y.ptr_mut(), count, width };
+        // SAFETY: as the head of this file says.
+        unsafe { self.launch(&self.gate, stream, over(x.len()), &a) }
+    }
+
+    /// For each frame of x [frames][2][width] the nearest rows of `tables` [16][rows][width], the first of equals: of the first
+    /// to its first vector, of each other to what the rows before have left of its second. codes [frames][16]; `NO_CODE` from
+    /// where that is not finite.
+    pub fn nearest(
+        &self,
+        stream: &Stream,
+        x: &Span<f32>,
+        tables: &Span<f32>,
+        width: usize,
+        codes: &Span<u32>,
+    ) -> Result<()> {
+        const GROUPS: usize = args::ROW_GROUPS as usize;
+        let (frames, rows) = (codes.len() / GROUPS, tables.len() / (GROUPS * width));
+        assert_eq!((x.len(), codes.len()), (frames * 2 * width, frames * GROUPS));
+        assert_eq!(tables.len(), GROUPS * rows * width);
+        assert!(width <= args::NEAREST_WIDTH_MAX as usize);
+        let (rows, width) = (rows as u32, width as u32);
+        let a = args::Nearest { x: x.ptr(), tables: tables.ptr(), codes: codes.ptr_mut(), rows, width };
+        // SAFETY: as the head of this file says.
+        unsafe { self.launch(&self.nearest, stream, Shape::new([frames as u32, 1, 1], args::NEAREST_THREADS), &a) }
+    }
+
     // ---- gemm.cu ---------------------------------------------------------------------------------------------
 
     /// As `linear` without a norm, and made for many rows. A row's bits are the same with any number of them, but others than
@@ -780,7 +912,9 @@ impl Kernels {
         let (past, count) = (conv.past(dilation), rows * outputs);
         assert_eq!((x.len(), tail.map_or(0, Span::len)), (rows * conv.inputs, past * conv.inputs));
         assert_eq!(conv.bias.len(), outputs);
-        let activated = put.activated.map(|(_, to)| to);
+        assert!(put.activated.is_none() || put.elu.is_none());
+        assert!(!put.rectified || put.base.is_none());
+        let activated = put.activated.map(|(_, to)| to).or(put.elu);
         assert!([put.base, put.y, activated].into_iter().flatten().all(|rows| rows.len() == count));
         let snake = put.activated.map(|(snake, _)| snake);
         assert!(snake.is_none_or(|s| [s.alpha.len(), s.inv_beta.len()] == [outputs; 2]));
@@ -800,7 +934,11 @@ impl Kernels {
             inputs: conv.weight.width as u32,
             outputs: outputs as u32,
             rows: rows as u32,
-            finish: if put.base.is_some() { args::FINISH_ADD } else { args::FINISH_STORE },
+            finish: match (put.base, put.rectified) {
+                (Some(_), _) => args::FINISH_ADD,
+                (None, true) => args::FINISH_RELU,
+                (None, false) => args::FINISH_STORE,
+            },
             norm: std::ptr::null(),
             eps: 0.0,
             channels: conv.inputs as u32,

@@ -119,8 +119,7 @@ impl Lanes {
         let start = frames.mark()?;
         match work {
             Work::Prefill { positions, fixed, reference, sampling, randomness } => {
-                codec.reset(slot)?;
-                codec.hear(slot, &reference)?;
+                codec.begin_behind(slot, &reference)?;
                 frames.begin(slot, sampling, &randomness)?;
                 frames.prefill(slot, &positions, fixed, None)?;
                 frames.step(slot, start, None, None, None, true)

@@ -1,16 +1,20 @@
 //! The model on an NVIDIA GPU: the same speech as [`crate::cpu`]'s, which every kernel is checked against. Read `frames` and
 //! `codec` first (what lies on the device and in which order it is launched), then `talker`, `predictor` and `stack`; `kernels`
-//! has every launch, `pages` who holds which keys and values, `upload` every repacking of a weight, `lanes` and `stepwise` are the two seams of `crate::backend`.
+//! has every launch, `pages` who holds which keys and values, `upload` every repacking of a weight, `lanes` and `stepwise` are the two seams of
+//! `crate::backend`; `encoder` and `speaker` hear recordings, through `listener`, its third.
 //!
-//! It knows of the reference its rope table and its choice, for margins; nothing else.
+//! It knows of the reference its rope table, its spectrogram, and its choice, for margins; nothing else.
 
 pub(crate) mod args;
 pub(crate) mod codec;
+mod encoder;
 mod frames;
 pub(crate) mod kernels;
 pub(crate) mod lanes;
+pub(crate) mod listener;
 mod pages;
 mod predictor;
+mod speaker;
 pub(crate) mod stack;
 pub(crate) mod stepwise;
 mod talker;
@@ -94,9 +98,19 @@ impl Loaded {
     fn memory(&self) -> Memory {
         let Loaded { frames_weights_bytes, codec_weights_bytes, .. } = *self;
         let ((kv_bytes, prefix_bytes), total_bytes) = (self.frames.kv_bytes(), self.context.allocated_bytes());
-        let named = frames_weights_bytes + codec_weights_bytes + kv_bytes;
+        let voices_bytes = self.codec.voices_bytes();
+        let named = frames_weights_bytes + codec_weights_bytes + kv_bytes + voices_bytes;
         let working_bytes = total_bytes.saturating_sub(named);
-        Memory { frames_weights_bytes, codec_weights_bytes, kv_bytes, prefix_bytes, working_bytes, total_bytes }
+        Memory {
+            frames_weights_bytes,
+            codec_weights_bytes,
+            kv_bytes,
+            prefix_bytes,
+            voices_bytes,
+            encoders_bytes: 0, // the listener's, which is another owner's
+            working_bytes,
+            total_bytes,
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use crate::driver::{Buffer, Number, Span, Stream};
 use crate::error::Result;
 use crate::weights::{self, Dtype, Tensor};
 use std::borrow::Cow;
+use std::ops::Range;
 
 /// Where spans begin: more than any kernel's loads ask for.
 const ALIGNMENT: usize = 256;
@@ -90,6 +91,15 @@ impl<'a> Uploader<'a> {
             all => all.iter().map(|tensor| bytes_as(tensor, dtype)).collect::<Vec<_>>().concat().into(),
         })?;
         Ok(Matrix { numbers, dtype, rows, width })
+    }
+
+    /// Some columns of a matrix, in f32.
+    pub fn columns(&mut self, tensor: &Tensor, columns: Range<usize>) -> Result<Matrix> {
+        let (matrix, floats) = Matrix::of_floats(self, tensor.shape[0], columns.len());
+        let rows =
+            || tensor.to_f32().chunks_exact(width(tensor)).flat_map(|row| row[columns.clone()].to_vec()).collect();
+        self.fill(&floats, rows)?;
+        Ok(matrix)
     }
 
     /// Matrices with as many rows each, side by side.
@@ -207,6 +217,20 @@ impl Conv {
         let [inputs, channels, all] = three(&conv.weight);
         let sizes = [channels * rate, all / rate, inputs];
         Conv::place(uploader, conv, sizes, rate, || by_row_and_tap(&conv.weight.to_f32(), [channels, all], rate))
+    }
+
+    /// One that keeps an output of `stride`, with twice as many taps: two taps of rows that are `stride` inputs side by side.
+    pub fn upload_strided(uploader: &mut Uploader, conv: &weights::Conv, stride: usize) -> Result<Conv> {
+        let [outputs, inputs, taps] = three(&conv.weight);
+        let sizes = [outputs, taps / stride, stride * inputs];
+        Conv::place(uploader, conv, sizes, 1, || by_tap(&conv.weight.to_f32(), inputs, taps))
+    }
+
+    /// One with a single tap, whose inputs lie in so many pieces, all rows of one behind all rows of another: each is a tap, as
+    /// far from the next as there are rows.
+    pub fn upload_pieces(uploader: &mut Uploader, conv: &weights::Conv, pieces: usize) -> Result<Conv> {
+        let [outputs, inputs, _] = three(&conv.weight);
+        Conv::place(uploader, conv, [outputs, pieces, inputs / pieces], 1, || conv.weight.to_f32())
     }
 
     fn place(

@@ -24,13 +24,26 @@ unsafe impl Send for Event {}
 unsafe impl Sync for Event {}
 
 impl Stream {
+    /// Its work comes first: where blocks of several streams wait for a place, its are taken.
     pub fn new(context: &Arc<Context>) -> Result<Stream> {
+        Stream::create(context, |_, first| first)
+    }
+
+    /// Its work gives way to that of the others.
+    pub fn behind(context: &Arc<Context>) -> Result<Stream> {
+        Stream::create(context, |last, _| last)
+    }
+
+    fn create(context: &Arc<Context>, choose: impl FnOnce(i32, i32) -> i32) -> Result<Stream> {
         let driver = context.enter()?;
-        let mut raw = std::ptr::null_mut();
+        let (mut raw, mut last, mut first) = (std::ptr::null_mut(), 0, 0);
         // Not ordered after the process's default stream, which others may fill.
         let flags = sys::CUstream_flags_enum::CU_STREAM_NON_BLOCKING;
-        // SAFETY: writes one handle, destroyed by drop.
-        unsafe { ask!(driver, cuStreamCreate(&mut raw, flags.0)) }?;
+        // SAFETY: writes two numbers, both 0 where a GPU knows no priorities; then one handle, destroyed by drop.
+        unsafe {
+            ask!(driver, cuCtxGetStreamPriorityRange(&mut last, &mut first))?;
+            ask!(driver, cuStreamCreateWithPriority(&mut raw, flags.0, choose(last, first)))?;
+        }
         Ok(Stream { context: context.clone(), raw })
     }
 

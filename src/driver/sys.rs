@@ -790,6 +790,10 @@ pub struct Calls {
     pub cuDevicePrimaryCtxRetain: unsafe extern "C" fn(pctx: *mut CUcontext, dev: CUdevice) -> CUresult,
     pub cuDevicePrimaryCtxRelease_v2: unsafe extern "C" fn(dev: CUdevice) -> CUresult,
     pub cuCtxSetCurrent: unsafe extern "C" fn(ctx: CUcontext) -> CUresult,
+    pub cuCtxGetStreamPriorityRange: unsafe extern "C" fn(
+        leastPriority: *mut ::std::os::raw::c_int,
+        greatestPriority: *mut ::std::os::raw::c_int,
+    ) -> CUresult,
     pub cuModuleLoadDataEx: unsafe extern "C" fn(
         module: *mut CUmodule,
         image: *const ::std::os::raw::c_void,
@@ -814,7 +818,11 @@ pub struct Calls {
         p: *mut ::std::os::raw::c_void,
         Flags: ::std::os::raw::c_uint,
     ) -> CUresult,
-    pub cuStreamCreate: unsafe extern "C" fn(phStream: *mut CUstream, Flags: ::std::os::raw::c_uint) -> CUresult,
+    pub cuStreamCreateWithPriority: unsafe extern "C" fn(
+        phStream: *mut CUstream,
+        flags: ::std::os::raw::c_uint,
+        priority: ::std::os::raw::c_int,
+    ) -> CUresult,
     pub cuStreamDestroy_v2: unsafe extern "C" fn(hStream: CUstream) -> CUresult,
     pub cuEventCreate: unsafe extern "C" fn(phEvent: *mut CUevent, Flags: ::std::os::raw::c_uint) -> CUresult,
     pub cuEventQuery: unsafe extern "C" fn(hEvent: CUevent) -> CUresult,
@@ -895,6 +903,7 @@ impl Calls {
         let cuDevicePrimaryCtxRelease_v2 =
             unsafe { __library.get(b"cuDevicePrimaryCtxRelease_v2\0") }.map(|sym| *sym)?;
         let cuCtxSetCurrent = unsafe { __library.get(b"cuCtxSetCurrent\0") }.map(|sym| *sym)?;
+        let cuCtxGetStreamPriorityRange = unsafe { __library.get(b"cuCtxGetStreamPriorityRange\0") }.map(|sym| *sym)?;
         let cuModuleLoadDataEx = unsafe { __library.get(b"cuModuleLoadDataEx\0") }.map(|sym| *sym)?;
         let cuModuleUnload = unsafe { __library.get(b"cuModuleUnload\0") }.map(|sym| *sym)?;
         let cuModuleGetFunction = unsafe { __library.get(b"cuModuleGetFunction\0") }.map(|sym| *sym)?;
@@ -905,7 +914,7 @@ impl Calls {
         let cuMemHostAlloc = unsafe { __library.get(b"cuMemHostAlloc\0") }.map(|sym| *sym)?;
         let cuMemHostGetDevicePointer_v2 =
             unsafe { __library.get(b"cuMemHostGetDevicePointer_v2\0") }.map(|sym| *sym)?;
-        let cuStreamCreate = unsafe { __library.get(b"cuStreamCreate\0") }.map(|sym| *sym)?;
+        let cuStreamCreateWithPriority = unsafe { __library.get(b"cuStreamCreateWithPriority\0") }.map(|sym| *sym)?;
         let cuStreamDestroy_v2 = unsafe { __library.get(b"cuStreamDestroy_v2\0") }.map(|sym| *sym)?;
         let cuEventCreate = unsafe { __library.get(b"cuEventCreate\0") }.map(|sym| *sym)?;
         let cuEventQuery = unsafe { __library.get(b"cuEventQuery\0") }.map(|sym| *sym)?;
@@ -940,6 +949,7 @@ impl Calls {
             cuDevicePrimaryCtxRetain,
             cuDevicePrimaryCtxRelease_v2,
             cuCtxSetCurrent,
+            cuCtxGetStreamPriorityRange,
             cuModuleLoadDataEx,
             cuModuleUnload,
             cuModuleGetFunction,
@@ -949,7 +959,7 @@ impl Calls {
             cuMemFreeHost,
             cuMemHostAlloc,
             cuMemHostGetDevicePointer_v2,
-            cuStreamCreate,
+            cuStreamCreateWithPriority,
             cuStreamDestroy_v2,
             cuEventCreate,
             cuEventQuery,
@@ -1018,6 +1028,13 @@ impl Calls {
     pub unsafe fn cuCtxSetCurrent(&self, ctx: CUcontext) -> CUresult {
         unsafe { (self.cuCtxSetCurrent)(ctx) }
     }
+    pub unsafe fn cuCtxGetStreamPriorityRange(
+        &self,
+        leastPriority: *mut ::std::os::raw::c_int,
+        greatestPriority: *mut ::std::os::raw::c_int,
+    ) -> CUresult {
+        unsafe { (self.cuCtxGetStreamPriorityRange)(leastPriority, greatestPriority) }
+    }
     pub unsafe fn cuModuleLoadDataEx(
         &self,
         module: *mut CUmodule,
@@ -1067,8 +1084,13 @@ impl Calls {
     ) -> CUresult {
         unsafe { (self.cuMemHostGetDevicePointer_v2)(pdptr, p, Flags) }
     }
-    pub unsafe fn cuStreamCreate(&self, phStream: *mut CUstream, Flags: ::std::os::raw::c_uint) -> CUresult {
-        unsafe { (self.cuStreamCreate)(phStream, Flags) }
+    pub unsafe fn cuStreamCreateWithPriority(
+        &self,
+        phStream: *mut CUstream,
+        flags: ::std::os::raw::c_uint,
+        priority: ::std::os::raw::c_int,
+    ) -> CUresult {
+        unsafe { (self.cuStreamCreateWithPriority)(phStream, flags, priority) }
     }
     pub unsafe fn cuStreamDestroy_v2(&self, hStream: CUstream) -> CUresult {
         unsafe { (self.cuStreamDestroy_v2)(hStream) }

@@ -36,6 +36,7 @@ use crate::cuda;
 use crate::device::{Device, KvNumbers, Loading, Memory};
 use crate::error::{Error, Result};
 use crate::frame::{End, SAMPLE_RATE, SAMPLES_PER_FRAME};
+use crate::listener::Listener;
 use crate::model::Model;
 use crate::prompt::Prompt;
 use crate::request::{Layout, Request, Voice, VoicePrompt};
@@ -102,6 +103,7 @@ pub struct Engine {
 pub(crate) struct Core {
     model: Arc<Model>,
     device: String,
+    listener: Listener,
     memory: Option<Arc<Mutex<Memory>>>,
     inbox: Arc<Inbox<New>>,
     worker: Mutex<Option<JoinHandle<()>>>,
@@ -110,6 +112,7 @@ pub(crate) struct Core {
 /// A backend, and what can be told of it while the worker has it.
 struct Opened {
     backend: Box<dyn Backend>,
+    place: Device,
     device: String,
     memory: Option<Arc<Mutex<Memory>>>,
 }
@@ -126,14 +129,14 @@ impl Opened {
             let options = cuda::Options { index, slots, kv, positions, prefix_positions };
             let lanes = cuda::lanes::Lanes::open(model, &options, progress)?;
             let memory = Some(lanes.memory());
-            return Ok(Opened { backend: Box::new(lanes), device: words, memory });
+            return Ok(Opened { backend: Box::new(lanes), place: device, device: words, memory });
         }
         Ok(Opened::of(cpu::lanes::Lanes::new(model, options.threads, options.slots)?, words))
     }
 
     /// One that uses no GPU.
     fn of(backend: impl Backend + 'static, device: String) -> Opened {
-        Opened { backend: Box::new(backend), device, memory: None }
+        Opened { backend: Box::new(backend), place: Device::Cpu, device, memory: None }
     }
 }
 
@@ -161,7 +164,8 @@ impl Engine {
     }
 
     fn with_backend(model: Arc<Model>, opened: Opened, options: &EngineOptions) -> Result<Engine> {
-        let Opened { backend, device, memory } = opened;
+        let Opened { backend, place, device, memory } = opened;
+        let listener = Listener::new(model.clone(), place, options.threads);
         let inbox = Arc::new(Inbox::new(options.slots.saturating_add(options.queue), backend.waker()));
         let most_positions = model.config.max_positions.min(backend.most_positions());
         let mut worker = Worker::new(backend, inbox.clone(), most_positions, options.slots);
@@ -169,7 +173,7 @@ impl Engine {
             .name("qwentts-worker".to_owned())
             .spawn(move || worker.run())
             .map_err(|e| Error::compute("threads", e.to_string()))?;
-        let core = Core { model, device, memory, inbox, worker: Mutex::new(Some(thread)) };
+        let core = Core { model, device, listener, memory, inbox, worker: Mutex::new(Some(thread)) };
         Ok(Engine { core: Arc::new(core) })
     }
 
@@ -185,7 +189,14 @@ impl Engine {
 
     /// What it holds of its GPU's memory now; `None` on the CPU.
     pub fn memory(&self) -> Option<Memory> {
-        self.core.memory.as_ref().map(|memory| *memory.lock().unwrap_or_else(PoisonError::into_inner))
+        let memory = self.core.memory.as_ref()?;
+        let memory = *memory.lock().unwrap_or_else(PoisonError::into_inner);
+        Some(memory.with_encoders(self.core.listener.memory_bytes()))
+    }
+
+    /// What makes voices of recordings ([`crate::SavedVoice::create`]), on the same device, beside the streams that speak.
+    pub fn listener(&self) -> &Listener {
+        &self.core.listener
     }
 
     /// Names of the preset voices, sorted; empty for Base and VoiceDesign.

@@ -28,6 +28,10 @@ const WINDOW: WindowFunction = WindowFunction::BlackmanHarris;
 /// Samples that the filter takes at once. It divides a frame, and up to this many wait for the next push.
 const CHUNK_SAMPLES: usize = 32;
 
+/// Numbers of a filter at most, 14 MB. The usual rates have 1 to 320 rows of taps; so many come within 30 in a million of any
+/// other ratio, which is what two clocks differ by.
+const MOST_NUMBERS: usize = 24_000 * TAPS;
+
 /// One stream's way from one rate to another.
 pub(crate) struct Resampler {
     from_hz: u32,
@@ -60,8 +64,7 @@ impl Resampler {
         Self::between(SAMPLE_RATE, rate_hz)
     }
 
-    /// From any rate to any other. Two that share no large divisor make a large filter: at most 24000 rows of taps towards
-    /// 24 kHz, where the usual rates make 1 to 320.
+    /// From any rate to any other; two that share no large divisor are taken for two that do, within 30 in a million.
     pub fn between(from_hz: u32, rate_hz: u32) -> Result<Resampler> {
         let filter = if rate_hz == from_hz { None } else { Some(Filter::new(from_hz, rate_hz)?) };
         Ok(Resampler { from_hz, rate_hz, filter })
@@ -95,17 +98,16 @@ impl Resampler {
 impl Filter {
     fn new(from_hz: u32, rate_hz: u32) -> Result<Filter> {
         let (rate, from) = (rate_hz as usize, from_hz as usize);
-        // For `step` inputs there are `rows` outputs, each at its own place between two inputs.
-        let shared = greatest_common_divisor(rate, from);
-        let (rows, step) = (rate / shared, from / shared);
         let lower = rate.min(from);
         // rubato wants eights. The length is counted in inputs, which are closer together where the output is slower.
         let taps = (TAPS * from / lower).next_multiple_of(8);
+        // For `step` inputs there are `rows` outputs, each at its own place between two inputs.
+        let (rows, step) = nearest_ratio(rate, from, MOST_NUMBERS / taps);
         let parameters = SincInterpolationParameters::new(taps, WINDOW)
             .f_cutoff(calculate_cutoff(taps * lower / from, WINDOW))
             .oversampling_factor(rows)
             .interpolation(SincInterpolationType::Nearest);
-        let ratio = rate as f64 / from as f64;
+        let ratio = rows as f64 / step as f64;
         let sinc = Async::new_sinc(ratio, 1.0, &parameters, CHUNK_SAMPLES, 1, FixedAsync::Input);
         let sinc = sinc.map_err(|e| Error::compute("resample", e.to_string()))?;
         // Counted in 1 / rows of an input, output n of rubato's stands at (n + 1) * step + 1 - taps / 2 * rows (found with
@@ -158,8 +160,11 @@ impl Filter {
     }
 }
 
-fn greatest_common_divisor(a: usize, b: usize) -> usize {
-    if b == 0 { a } else { greatest_common_divisor(b, a % b) }
+/// The ratio nearest to this one with so many rows at most, in its smallest numbers.
+fn nearest_ratio(rate: usize, from: usize, most_rows: usize) -> (usize, usize) {
+    let off = |&(rows, step): &(usize, usize)| (rows * from).abs_diff(step * rate) as f64 / (rows * from) as f64;
+    let ratios = (1..=most_rows).map(|rows| (rows, ((rows * from + rate / 2) / rate).max(1)));
+    ratios.min_by(|a, b| off(a).total_cmp(&off(b))).unwrap_or((rate, from)) // the first of equals
 }
 
 #[cfg(test)]
@@ -273,6 +278,21 @@ mod tests {
         let mut out = Vec::new();
         resampler.push(&[1.5; 4800], &mut out).unwrap();
         assert!((out[out.len() / 2] - 1.5).abs() < 1e-3, "{}", out[out.len() / 2]);
+    }
+
+    #[test]
+    fn any_two_rates_have_a_small_filter() {
+        for (from, to, expected) in
+            [(48_000, 24_000, (1, 2)), (44_100, 24_000, (80, 147)), (24_000, 22_050, (147, 160))]
+        {
+            assert_eq!(nearest_ratio(to, from, 1000), expected);
+        }
+        for from in (4_000..=192_000).step_by(9_973).chain([4_001, 23_999, 47_999, 191_999]) {
+            let most_rows = MOST_NUMBERS * 24_000 / (TAPS * from.max(24_000));
+            let (rows, step) = nearest_ratio(24_000, from, most_rows);
+            let off = (rows as f64 / step as f64) / (24_000.0 / from as f64) - 1.0;
+            assert!(off.abs() < 3e-5 && rows <= most_rows, "{from}: {rows}/{step}, {off:e} off");
+        }
     }
 
     #[test]

@@ -9,21 +9,31 @@ use crate::request::Voice;
 use crate::voice::{Cloning, SavedVoice};
 use std::ffi::c_char;
 use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 /// A voice that was made of a recording. It never changes; threads and streams may share it.
 pub struct qwentts_voice {
     saved: SavedVoice,
+    /// The model that last took it: to see that it is that model's takes its transcript through the tokenizer.
+    taken_by: Mutex<Weak<Model>>,
     process: u32,
 }
 
 impl qwentts_voice {
     /// What a request to this model takes, and the language that it speaks where the request names none.
-    pub(super) fn of(&self, model: &Model) -> Result<(Voice, Option<String>), Fault> {
-        Ok((self.saved.voice("cloned", model)?, self.saved.language.clone()))
+    pub(super) fn of(&self, model: &Arc<Model>) -> Result<(Voice, Option<String>), Fault> {
+        let mut taken_by = self.taken_by.lock().unwrap_or_else(PoisonError::into_inner);
+        let voice = match std::ptr::eq(taken_by.as_ptr(), Arc::as_ptr(model)) {
+            true => Voice::Cloned(self.saved.prompt.clone()),
+            false => self.saved.voice("cloned", model)?,
+        };
+        *taken_by = Arc::downgrade(model); // which keeps the address from being another's
+        Ok((voice, self.saved.language.clone()))
     }
 
-    fn new(saved: SavedVoice) -> *mut qwentts_voice {
-        to_handle(qwentts_voice { saved, process: std::process::id() })
+    /// One that was seen to be the model's.
+    fn new(saved: SavedVoice, model: &Arc<Model>) -> *mut qwentts_voice {
+        to_handle(qwentts_voice { saved, taken_by: Mutex::new(Arc::downgrade(model)), process: std::process::id() })
     }
 }
 
@@ -37,8 +47,8 @@ impl Handle for qwentts_voice {
 /// Makes a voice of a recording: mono samples of -1 to 1 at `sample_rate_hz`, 4000 to 192000, 0.25 to 60 s of them, which are
 /// the caller's and read until this returns. `transcript`: the words that are said in it, for a clone that speaks as the
 /// recording does; NULL: the sound of the speaker alone. `language`: what it speaks where a stream names none; NULL: the model
-/// tells. Writes the handle to *voice, which is to be released. Waits: computes on the CPU, for seconds of a large model, with
-/// threads of its own, so that streams that speak are not held up. QWENTTS_UNSUPPORTED where the model is no Base model, which
+/// tells. Writes the handle to *voice, which is to be released. Waits: computes where the engine does, some ms on a GPU,
+/// seconds on a CPU, and does not hold up streams that speak. QWENTTS_UNSUPPORTED where the model is no Base model, which
 /// alone have what it takes. Any thread. Since ABI 0.2.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn qwentts_voice_from_pcm(
@@ -69,7 +79,8 @@ pub unsafe extern "C" fn qwentts_voice_from_pcm(
             ..Cloning::default()
         };
         let samples = audio::resample("samples", samples, sample_rate_hz, audio::LONGEST_S)?;
-        *to = qwentts_voice::new(SavedVoice::create(engine.engine.model(), &samples, &cloning).map_err(of_argument)?);
+        let saved = SavedVoice::create(engine.engine.listener(), &samples, &cloning).map_err(of_argument)?;
+        *to = qwentts_voice::new(saved, engine.engine.model());
         Ok(QWENTTS_OK)
     })
 }
@@ -99,7 +110,7 @@ pub unsafe extern "C" fn qwentts_voice_load(
         let path = path.ok_or_else(|| Fault::null("path"))?;
         let saved = SavedVoice::load(Path::new(path))?;
         saved.voice(path, engine.engine.model())?;
-        *to = qwentts_voice::new(saved);
+        *to = qwentts_voice::new(saved, engine.engine.model());
         Ok(QWENTTS_OK)
     })
 }

@@ -12,6 +12,14 @@ pub struct Codebook {
 }
 
 impl Codebook {
+    /// All rows.
+    pub fn table(&self) -> Vec<f32> {
+        let width = self.embedding_sum.shape[1];
+        let mut table = vec![0.0; self.embedding_sum.elements()];
+        table.chunks_exact_mut(width).enumerate().for_each(|(row, to)| self.read_row(row, to));
+        table
+    }
+
     /// A row, as wide as the table.
     pub fn read_row(&self, row: usize, to: &mut [f32]) {
         self.embedding_sum.read_row(row, to);

@@ -12,6 +12,8 @@ mod tensor;
 #[cfg(feature = "cuda")]
 pub use codec::Block;
 pub use codec::{Codebook, CodecWeights, Conv, ConvNext, DILATIONS, PRE_TAPS, ResidualUnit, SnakeBeta, TAPS};
+#[cfg(feature = "cuda")]
+pub use encoder::Stage;
 pub use encoder::{EncoderLayer, EncoderWeights};
 #[cfg(feature = "hub")]
 pub use file::Index;

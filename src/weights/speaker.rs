@@ -29,6 +29,14 @@ pub struct SpeakerWeights {
 }
 
 impl SpeakerWeights {
+    /// How many of a spectrogram's rows the mirrored edges of its convolutions need.
+    pub fn fewest_rows(&self) -> usize {
+        let reach = |conv: &Conv, dilation: usize| (conv.weight.shape[2] - 1) * dilation / 2;
+        let blocks = self.blocks.iter().flat_map(|b| b.pieces.iter().map(|piece| reach(piece, b.dilation)));
+        let ends = [reach(&self.first, self.first_dilation), reach(&self.join, self.join_dilation)];
+        blocks.chain(ends).max().unwrap_or(0) + 1
+    }
+
     /// `None` where the file holds none of it.
     pub(super) fn bind(file: &mut TensorFile, config: &SpeakerConfig, width: usize) -> Result<Option<SpeakerWeights>> {
         if !file.holds(PREFIX) {

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 /// Only a failing test waits for it.
 const PATIENCE: Wait = Wait::AtMost(Duration::from_secs(120));
 
-const TEXTS: [&str; 3] = [
+pub const TEXTS: [&str; 3] = [
     "The quick brown fox jumps over the lazy dog.",
     "Yes.",
     "The river was quiet in the morning, and a thin mist lay over the fields. We walked along the bank until the sun came out.",
@@ -26,15 +26,15 @@ fn demo() -> Arc<Model> {
     open(&Path::new(env!("CARGO_MANIFEST_DIR")).join("models/demo"))
 }
 
-fn options(slots: usize) -> EngineOptions {
+pub fn options(slots: usize) -> EngineOptions {
     EngineOptions { device: Some(device()), slots, queue: 4, ..Default::default() }
 }
 
-fn engine(model: &Arc<Model>, slots: usize) -> Engine {
+pub fn engine(model: &Arc<Model>, slots: usize) -> Engine {
     Engine::with_model(model.clone(), &options(slots)).unwrap()
 }
 
-fn request(seed: u64, frames: usize) -> Request {
+pub fn request(seed: u64, frames: usize) -> Request {
     let mut request = Request {
         voice: Voice::Preset("slt".into()),
         layout: Some(Layout::Streaming),
@@ -49,14 +49,14 @@ fn request(seed: u64, frames: usize) -> Request {
 
 /// What was said, to the bit.
 #[derive(Clone, Debug, PartialEq)]
-struct Said {
-    frames: Vec<Frame>,
+pub struct Said {
+    pub frames: Vec<Frame>,
     samples: Vec<u32>,
     end: End,
 }
 
 /// All of a stream. An error is the stream's.
-fn read(stream: &mut Stream) -> qwentts::Result<Said> {
+pub fn read(stream: &mut Stream) -> qwentts::Result<Said> {
     let (mut frames, mut samples) = (Vec::new(), Vec::new());
     let mut buffer = [0.0f32; 4 * SAMPLES_PER_FRAME];
     loop {
@@ -77,7 +77,7 @@ fn read(stream: &mut Stream) -> qwentts::Result<Said> {
     Ok(Said { frames, samples, end })
 }
 
-fn say(engine: &Engine, text: &str, request: &Request) -> qwentts::Result<Said> {
+pub fn say(engine: &Engine, text: &str, request: &Request) -> qwentts::Result<Said> {
     read(&mut engine.speak(text, request)?)
 }
 

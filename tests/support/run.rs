@@ -25,7 +25,7 @@ pub fn command(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_qwentts"));
     let (verb, rest) = match args {
         ["say" | "bench" | "trace", _, ..] => args.split_at(1),
-        ["codec", "decode", ..] => args.split_at(2),
+        ["codec", "decode" | "encode", ..] | ["voice", "create" | "play", ..] => args.split_at(2),
         _ => (args, &[][..]),
     };
     command.args(verb);

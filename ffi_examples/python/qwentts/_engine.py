@@ -92,7 +92,7 @@ class Engine:
         transcript: Optional[str] = None,
         language: Optional[str] = None,
     ) -> Voice:
-        """Makes a voice of a recording and waits for it, which for a large model is seconds; streams that speak are not held up.
+        """Makes a voice of a recording and waits for it, some ms on a GPU, seconds on a CPU; streams that speak are not held up.
         Only Base models have what it takes.
 
         samples: mono, -1 to 1: numbers, or a buffer of float32, float64 or int16 (numpy, array, memoryview).

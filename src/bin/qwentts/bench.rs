@@ -11,6 +11,7 @@ use qwentts::error::Result;
 use qwentts::frame::{FRAME_TIME, GROUPS, SAMPLE_RATE};
 use qwentts::request::{Layout, Output, Randomness, ReferenceSpeech, Request, Voice, VoicePrompt};
 use qwentts::speech::{Bare, Speech, Text};
+use qwentts::voice::{Cloning, SavedVoice};
 use serde::Serialize;
 use std::time::{Duration, Instant};
 
@@ -72,6 +73,9 @@ struct Figures {
     /// On a GPU, of a model whose prompts can begin with more than a voice.
     #[serde(skip_serializing_if = "Option::is_none")]
     prefix: Option<Prefix>,
+    /// Of a Base model.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hear_10_s_ms: Option<HearMs>,
     frame_ms: FrameMs,
     codec_packet_ms: CodecPacketMs,
     /// Wall time by time of sound.
@@ -97,8 +101,19 @@ struct Figures {
     first_chunk: Vec<FirstChunk>,
 }
 
-/// What a stream gains where an earlier one's prompt began the same: with an instruction, or with a reference of 6 s and its
-/// words.
+/// A recording of 10 s, from samples to what a voice is made of; medians over the runs.
+#[derive(Serialize)]
+struct HearMs {
+    /// To codes.
+    codec: f64,
+    /// To a speaker vector.
+    speaker: f64,
+    /// To a voice that speaks in context, which is both.
+    voice: f64,
+}
+
+/// What a stream gains where an earlier one's prompt began the same: with an instruction, or with a reference of 10 s and its
+/// words, behind which the codec's state is kept as well.
 #[derive(Serialize)]
 struct Prefix {
     /// Positions that were kept.
@@ -256,6 +271,7 @@ impl Bench {
         });
         let live = live.collect::<Result<Vec<_>>>()?;
         let prefix = self.prefix(&engine, &request)?;
+        let hear_10_s_ms = self.recording(&engine)?;
         let mut figures = Figures {
             version: env!("CARGO_PKG_VERSION"),
             device: engine.device().to_owned(),
@@ -270,6 +286,7 @@ impl Bench {
             first_sound_ms: of(&|run| run.stats.first_sound_ms.unwrap_or(0.0)),
             prefill_ms: of(&|run| run.stats.prefill_ms),
             prefix,
+            hear_10_s_ms,
             frames_per_s: 1e3 / frame_ms.whole,
             tokens_per_s: 1e3 / talker_ms,
             frame_ms,
@@ -327,7 +344,7 @@ impl Bench {
             match &mut request.voice {
                 Voice::Cloned(voice) => {
                     voice.speaker_vector[0] = run as f32 / 1e4;
-                    let frames = (0..75).map(|i| [(i % config.codes) as u16; GROUPS]).collect();
+                    let frames = (0..125).map(|i| [(i % config.codes) as u16; GROUPS]).collect();
                     voice.reference = Some(ReferenceSpeech { frames, transcript: TEXT.to_owned() });
                 }
                 _ => request.instruct = Some(format!("Slowly and warmly, as on evening {run:05} by the fire.")),
@@ -349,6 +366,29 @@ impl Bench {
             first_sound: median(all.iter().map(|stats| stats.first_sound_ms.unwrap_or(0.0))),
         };
         Ok(Some(Prefix { positions: kept[0].prefix_positions, new: ms(&new), kept: ms(&kept) }))
+    }
+
+    /// Hears 10 s of a made-up sound; once before, for what is loaded then.
+    fn recording(&self, engine: &Engine) -> Result<Option<HearMs>> {
+        if engine.model().config.kind != ModelKind::Base {
+            return Ok(None);
+        }
+        let sound: Vec<f32> = (0..10 * SAMPLE_RATE).map(|i| (i as f32 * 0.05).sin() * (i as f32).sin() * 0.3).collect();
+        let cloning = Cloning { transcript: Some(TEXT.to_owned()), append_silence: false, ..Cloning::default() };
+        let listener = engine.listener();
+        let of = |work: &dyn Fn() -> Result<()>| -> Result<f64> {
+            work()?;
+            let took = (0..self.runs).map(|_| {
+                let started = Instant::now();
+                work().map(|()| started.elapsed().as_secs_f64() * 1e3)
+            });
+            Ok(median(took.collect::<Result<Vec<_>>>()?.into_iter()))
+        };
+        Ok(Some(HearMs {
+            codec: of(&|| listener.encode(&sound).map(|_| ()))?,
+            speaker: of(&|| listener.speaker_vector(&sound).map(|_| ()))?,
+            voice: of(&|| SavedVoice::create(listener, &sound, &cloning).map(|_| ()))?,
+        }))
     }
 
     /// Cancels at moments spread over the whole utterance.
@@ -539,10 +579,14 @@ impl Figures {
             let mb = |bytes: usize| bytes as f64 / 1e6;
             let [frames, codec] = [memory.frames_weights_bytes, memory.codec_weights_bytes].map(mb);
             let [kv, working, total] = [memory.kv_bytes, memory.working_bytes, memory.total_bytes].map(mb);
+            let [voices, encoders] = [memory.voices_bytes, memory.encoders_bytes].map(mb);
             let weights = format!("weights {frames:.0} + codec {codec:.0} MB");
             row(
                 "GPU memory",
-                format!("{weights}, keys and values {kv:.0} MB, working {working:.0} MB, {total:.0} in all"),
+                format!(
+                    "{weights}, keys and values {kv:.0} MB, voices {voices:.0} MB, encoders {encoders:.0} MB, \
+                     working {working:.0} MB, {total:.0} in all"
+                ),
             );
         }
         row("open", ms(self.open_ms));
@@ -554,6 +598,10 @@ impl Figures {
             let [sound, prompt] =
                 [both("first sound", new.first_sound, kept.first_sound), both("prompt", new.prefill, kept.prefill)];
             row("same beginning", format!("{positions} positions kept; {sound}; {prompt}"));
+        }
+        if let Some(HearMs { codec, speaker, voice }) = self.hear_10_s_ms {
+            let parts = format!("codes {codec:.1}, speaker vector {speaker:.1}");
+            row("10 s recording", format!("{} for a voice; alone {parts} ms", ms(voice)));
         }
         let f = &self.frame_ms;
         let parts = format!("talker {:.2}, predictor {:.2}, codec {:.2}", f.talker, f.predictor, f.codec);

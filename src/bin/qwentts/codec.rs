@@ -1,9 +1,8 @@
 //! `qwentts codec`: the codec alone.
 
-use crate::{DeviceArgs, ModelArgs, Outcome, files};
+use crate::{DeviceArgs, Outcome, files};
 use clap::{Args, Subcommand};
 use qwentts::audio;
-use qwentts::cpu::Reference;
 use qwentts::error::Result;
 use std::path::PathBuf;
 
@@ -18,16 +17,13 @@ pub enum Codec {
 #[derive(Args)]
 pub struct Encode {
     #[command(flatten)]
-    model: ModelArgs,
+    device: DeviceArgs,
     /// WAV, FLAC, MP3 or Ogg Vorbis, any rate and channels, ten minutes at most
     #[arg(value_name = "IN.wav")]
     audio: PathBuf,
     /// Where the codes go: a .npy of u2 [frames, 16], or JSON [[16]...]
     #[arg(short, long, value_parser = files::parse_codes_path, value_name = "CODES.npy|CODES.json")]
     output: PathBuf,
-    /// Threads; one per core where not given. Results do not depend on it
-    #[arg(long, value_name = "N")]
-    threads: Option<usize>,
 }
 
 /// The transformer of the encoder looks back over all of a recording.
@@ -59,9 +55,9 @@ impl Codec {
 
 impl Encode {
     fn run(self) -> Result<Outcome> {
-        let reference = Reference::new(self.model.open()?, self.threads)?;
+        let listener = self.device.listener()?;
         let samples = audio::read(&self.audio, LONGEST_S)?;
-        files::write_codes(&self.output, &reference.encode(&samples)?)?;
+        files::write_codes(&self.output, &listener.encode(&samples)?)?;
         Ok(Outcome::Done)
     }
 }

@@ -25,6 +25,7 @@ use qwentts::config::ModelKind;
 use qwentts::device::{Device, KvNumbers, Loading};
 use qwentts::engine::{Engine, EngineOptions};
 use qwentts::error::{Error, Result};
+use qwentts::listener::Listener;
 use qwentts::model::Model;
 use qwentts::request::Voice;
 use qwentts::source::ModelSource;
@@ -136,6 +137,11 @@ impl DeviceArgs {
     fn model(&self) -> Result<Arc<Model>> {
         self.place()?;
         self.model.open()
+    }
+
+    /// What hears recordings.
+    fn listener(&self) -> Result<Listener> {
+        Listener::open(self.model()?, self.place()?.0, self.threads)
     }
 
     fn bare(&self, model: Arc<Model>) -> Result<Bare> {

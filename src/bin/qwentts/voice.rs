@@ -1,7 +1,7 @@
 //! `qwentts voice`: voices made of recordings, and their files.
 
 use crate::play::Player;
-use crate::{DeviceArgs, ModelArgs, Outcome, bad, files};
+use crate::{DeviceArgs, Outcome, bad, files};
 use clap::{Args, Subcommand};
 use qwentts::audio;
 use qwentts::error::{Error, Result};
@@ -26,7 +26,7 @@ pub enum Voice {
 #[derive(Args)]
 pub struct Create {
     #[command(flatten)]
-    model: ModelArgs,
+    device: DeviceArgs,
     /// The recording: WAV, FLAC, MP3 or Ogg Vorbis, any rate and channels, 0.25 to 60 s; a few seconds are enough
     #[arg(long, value_name = "F")]
     audio: PathBuf,
@@ -45,9 +45,6 @@ pub struct Create {
     /// The file
     #[arg(short, long, value_parser = parse_voice_path, value_name = "OUT.qvoice")]
     output: PathBuf,
-    /// Threads; one per core where not given. Results do not depend on it
-    #[arg(long, value_name = "N")]
-    threads: Option<usize>,
 }
 
 #[derive(Args)]
@@ -84,16 +81,11 @@ impl Voice {
 
 impl Create {
     fn run(self) -> Result<Outcome> {
-        let model = self.model.open()?;
+        let listener = self.device.listener()?;
         let samples = audio::read(&self.audio, audio::LONGEST_S)?;
-        let cloning = Cloning {
-            transcript: self.text,
-            language: self.language,
-            append_silence: !self.no_silence,
-            threads: self.threads,
-        };
+        let cloning = Cloning { transcript: self.text, language: self.language, append_silence: !self.no_silence };
         // What is wrong with the recording is said with its name.
-        let voice = SavedVoice::create(&model, &samples, &cloning).map_err(|e| match e {
+        let voice = SavedVoice::create(&listener, &samples, &cloning).map_err(|e| match e {
             Error::Request { field: "ref_audio", what } => {
                 Error::Checkpoint { file: self.audio.display().to_string(), what }
             }
@@ -124,11 +116,12 @@ impl Show {
         }
         let way = match transcript {
             Some(text) => {
+                let text = printable(text);
                 format!("in context: {reference_s:.2} s, {} frames\ntranscript: {text}", frames(&voice).len())
             }
             None => "speaker vector alone".to_owned(),
         };
-        let language = voice.language.as_deref().unwrap_or("auto");
+        let language = printable(voice.language.as_deref().unwrap_or("auto"));
         let width = voice.prompt.speaker_vector.len();
         files::print(&format!(
             "model {}\nlanguage {language}\nspeaker vector of {width} numbers, length {length:.3}\n{way}\n",
@@ -159,6 +152,12 @@ impl Play {
         }
         Ok(Outcome::Done)
     }
+}
+
+/// What a file of anyone's says, as it can be shown to a terminal: controls as escapes.
+fn printable(text: &str) -> String {
+    let show = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+    text.chars().map(show).collect()
 }
 
 fn frames(voice: &SavedVoice) -> &[Frame] {

@@ -11,14 +11,14 @@ use crate::cuda::upload::{Conv, Snake};
 use crate::weights::{self, SnakeBeta, TAPS};
 
 /// [rows][columns] as [columns][rows].
-fn turned(x: &[f32], columns: usize) -> Vec<f32> {
+pub(super) fn turned(x: &[f32], columns: usize) -> Vec<f32> {
     let mut y = vec![f32::NAN; x.len()];
     ops::transpose(x, columns, &mut y);
     y
 }
 
 /// A signal of the reference, from tail and x as the device has them.
-fn signal(channels: usize, tail: &[f32], x: &[f32]) -> Signal {
+pub(super) fn signal(channels: usize, tail: &[f32], x: &[f32]) -> Signal {
     let past = turned(tail, channels);
     let mut signal = Signal::new(channels, x.len() / channels, (!past.is_empty()).then_some(&past[..]));
     signal.fill_transposed(x);

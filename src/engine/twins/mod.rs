@@ -8,6 +8,7 @@
 mod attention;
 mod choices;
 mod codec;
+mod encoders;
 mod matrices;
 mod prompts;
 #[cfg(not(qwentts_loom))]
