@@ -16,10 +16,15 @@ enum {
     ATTENTION_SPAN_MAX = 2048, /* positions whose scores a block holds */
     ATTENTION_SPAN_MIN = 64,   /* fewer are not shared out */
     HEAD_DIM_MAX = 256,
-    SAMPLE_THREADS = 1024,
+    SAMPLE_THREADS = 256,     /* of a block */
     SAMPLE_SCORES_MAX = 4096, /* a power of two: it is sorted */
     NO_CODE = 0x7fffffff,
+    FAULT_STUCK = 0x7fffffff, /* a speaker's fault: blocks of a program waited for others too long */
+    PROGRAM_THREADS = 256,    /* of a block */
+    PROGRAM_ROWS = 2,         /* of x, at most */
+    PROGRAM_WORK = 12288,     /* floats in shared memory that an operation has for its x and its sums */
     KV_PAGES_MAX = 512,
+    PAGE_POSITIONS = 64, /* of keys and values: 5 s of speech */
     CONV_PAST_MAX = 54, /* rows of a tail: 6 taps before the newest, 9 rows apart */
     CONV_TAPS = 7,
     LAST_CHANNELS_MAX = 128, /* of the last convolution */
@@ -98,7 +103,7 @@ struct Linear {
 
 /* How keys and values are stored is in the kernel's name. */
 
-/* Where the keys and values of one layer lie, [positions][kv_heads * head_dim]: in pages of `capacity` positions, so that they
+/* Where the keys and values of one layer lie, [positions][kv_heads * head_dim]: in pages of PAGE_POSITIONS, so that they
  * grow with the speech, or in one run of `capacity`, where position p lies at p % capacity. */
 struct Store {
     void *keys;            /* null with pages */
@@ -106,7 +111,7 @@ struct Store {
     const uint64_t *pages; /* the address of each page, or null */
     uint64_t keys_at;      /* bytes of a page before this layer's keys */
     uint64_t values_at;
-    uint32_t capacity;
+    uint32_t capacity; /* of the run */
 };
 
 /* Norms and turns each head of q and k, and appends k and v to the positions so far. */
@@ -219,6 +224,83 @@ struct Sample {
     uint32_t group;
     uint32_t suppressed_from; /* scores from here on are out, but for eos; count: none */
     uint32_t eos;             /* out as well in the first two frames, and where it may not end */
+};
+
+/* ---- program.cu ---- */
+
+/* What one operation of a program does: as the launch of the same name, to the bit. */
+enum {
+    OP_LINEAR = 0,
+    OP_ATTEND = 1, /* append, then attention */
+    OP_EMBED = 2,
+    OP_NORM = 3,
+    OP_SAMPLE = 4,
+};
+
+/* Where an OP_LINEAR has its x from. */
+enum {
+    FROM_ROWS = 0,   /* as the launch has it */
+    FROM_STAGED = 1, /* the rows that the operations before it left in every block */
+    FROM_PARTS = 2,  /* the attention's parts, joined */
+};
+
+struct Linked {
+    struct Linear linear;
+    struct Attention parts; /* FROM_PARTS alone: the attention that left them */
+    uint32_t from;
+    uint32_t each; /* outputs (or pairs of them) that every block has, */
+    uint32_t more; /* and how many blocks have one more */
+};
+
+struct Attend {
+    struct Append append;
+    struct Attention attention;
+};
+
+/* The row stays in every block, as row `row` of what an OP_LINEAR finds staged, and lies at y, too. */
+struct Row {
+    struct Embed embed;
+    uint32_t row;
+};
+
+struct Op {
+    uint32_t kind;
+    uint32_t waits; /* not 0: for all blocks to have done what is before it */
+    uint32_t unused[2]; /* so that it is copied in 16 bytes */
+    union {
+        struct Linked linear;
+        struct Attend attend;
+        struct Row embed; /* without codes it is the newest choice's row */
+        struct RmsNorm norm; /* of one row, which stays in every block, too */
+        struct Sample sample; /* of a group but the first, noted when all have it */
+    } as;
+};
+
+/* A weight that a program reads, in order: what every warp loads ahead. */
+struct Ahead {
+    const void *weight;
+    uint32_t inputs;
+    uint32_t in_pairs; /* not 0: neighbouring outputs belong together */
+    uint32_t each;     /* as Linked has them */
+    uint32_t more;
+    uint32_t unused;
+};
+
+/* What the blocks of all programs meet at. */
+struct Meeting {
+    uint32_t arrived; /* counts on from launch to launch, over 2^32 */
+    uint32_t begun;   /* what it was when the launch began */
+    uint32_t stuck;   /* not 0: a wait was too long; nothing runs until the host has cleared all of it */
+};
+
+struct Program {
+    const struct Op *ops;
+    const struct Ahead *ahead;
+    struct Meeting *meeting;
+    struct Speaker *speaker;
+    uint32_t op_count;
+    uint32_t ahead_count;
+    uint32_t patience; /* looks at the meeting before a block gives up */
 };
 
 /* ---- rvq.cu ---- */

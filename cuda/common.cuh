@@ -83,6 +83,13 @@ struct Bf16 {
     using Eight = uint4;
     static constexpr size_t BYTES = 2;
     static __device__ float one(const void *table, size_t i) { return widen_bf16(((const unsigned short *)table)[i]); }
+    // One that another block of the same launch may have written: not from the first-level cache.
+    static __device__ float fresh(const void *table, size_t i) { return widen_bf16(__ldcg((const unsigned short *)table + i)); }
+    static __device__ float4 fresh_four(const void *table, size_t i) {
+        const uint2 two = __ldcg((const uint2 *)((const unsigned short *)table + i));
+        return make_float4(__uint_as_float(two.x << 16), __uint_as_float(two.x & 0xffff0000u), __uint_as_float(two.y << 16),
+                           __uint_as_float(two.y & 0xffff0000u));
+    }
     static __device__ void put(void *table, size_t i, float x) { ((unsigned short *)table)[i] = narrow_bf16(x); }
     static __device__ Eight load(const void *table, size_t i) { return load_once((const unsigned short *)table + i); }
     static __device__ void widen(const Eight &eight, float (&wide)[8]) {
@@ -97,6 +104,7 @@ struct Bf16 {
 
 struct F16 {
     using Eight = uint4;
+    static constexpr size_t BYTES = 2;
     static __device__ float one(const void *table, size_t i) { return widen_f16(((const unsigned short *)table)[i]); }
     static __device__ Eight load(const void *table, size_t i) { return load_once((const unsigned short *)table + i); }
     static __device__ void widen(const Eight &eight, float (&wide)[8]) {
@@ -115,6 +123,8 @@ struct F32 {
     };
     static constexpr size_t BYTES = 4;
     static __device__ float one(const void *table, size_t i) { return ((const float *)table)[i]; }
+    static __device__ float fresh(const void *table, size_t i) { return __ldcg((const float *)table + i); }
+    static __device__ float4 fresh_four(const void *table, size_t i) { return __ldcg((const float4 *)((const float *)table + i)); }
     static __device__ void put(void *table, size_t i, float x) { ((float *)table)[i] = x; }
     static __device__ Eight load(const void *table, size_t i) {
         const float *at = (const float *)table + i;

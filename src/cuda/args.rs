@@ -9,9 +9,13 @@ pub const ATTENTION_THREADS: _bindgen_ty_1 = 256;
 pub const ATTENTION_SPAN_MAX: _bindgen_ty_1 = 2048;
 pub const ATTENTION_SPAN_MIN: _bindgen_ty_1 = 64;
 pub const HEAD_DIM_MAX: _bindgen_ty_1 = 256;
-pub const SAMPLE_THREADS: _bindgen_ty_1 = 1024;
+pub const SAMPLE_THREADS: _bindgen_ty_1 = 256;
 pub const SAMPLE_SCORES_MAX: _bindgen_ty_1 = 4096;
 pub const NO_CODE: _bindgen_ty_1 = 2147483647;
+pub const FAULT_STUCK: _bindgen_ty_1 = 2147483647;
+pub const PROGRAM_THREADS: _bindgen_ty_1 = 256;
+pub const PROGRAM_ROWS: _bindgen_ty_1 = 2;
+pub const PROGRAM_WORK: _bindgen_ty_1 = 8192;
 pub const KV_PAGES_MAX: _bindgen_ty_1 = 512;
 pub const CONV_PAST_MAX: _bindgen_ty_1 = 54;
 pub const CONV_TAPS: _bindgen_ty_1 = 7;
@@ -366,6 +370,148 @@ const _: () = {
     ["Offset of field: Sample::group"][::std::mem::offset_of!(Sample, group) - 20usize];
     ["Offset of field: Sample::suppressed_from"][::std::mem::offset_of!(Sample, suppressed_from) - 24usize];
     ["Offset of field: Sample::eos"][::std::mem::offset_of!(Sample, eos) - 28usize];
+};
+pub const OP_LINEAR: _bindgen_ty_4 = 0;
+pub const OP_ATTEND: _bindgen_ty_4 = 1;
+pub const OP_EMBED: _bindgen_ty_4 = 2;
+pub const OP_NORM: _bindgen_ty_4 = 3;
+pub const OP_SAMPLE: _bindgen_ty_4 = 4;
+pub type _bindgen_ty_4 = ::std::os::raw::c_uint;
+pub const FROM_ROWS: _bindgen_ty_5 = 0;
+pub const FROM_STAGED: _bindgen_ty_5 = 1;
+pub const FROM_PARTS: _bindgen_ty_5 = 2;
+pub type _bindgen_ty_5 = ::std::os::raw::c_uint;
+#[repr(C)]
+#[derive(Copy, Clone)]
+pub struct Linked {
+    pub linear: Linear,
+    pub parts: Attention,
+    pub from: u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of Linked"][::std::mem::size_of::<Linked>() - 232usize];
+    ["Alignment of Linked"][::std::mem::align_of::<Linked>() - 8usize];
+    ["Offset of field: Linked::linear"][::std::mem::offset_of!(Linked, linear) - 0usize];
+    ["Offset of field: Linked::parts"][::std::mem::offset_of!(Linked, parts) - 120usize];
+    ["Offset of field: Linked::from"][::std::mem::offset_of!(Linked, from) - 224usize];
+};
+#[repr(C)]
+#[derive(Copy, Clone)]
+pub struct Attend {
+    pub append: Append,
+    pub attention: Attention,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of Attend"][::std::mem::size_of::<Attend>() - 216usize];
+    ["Alignment of Attend"][::std::mem::align_of::<Attend>() - 8usize];
+    ["Offset of field: Attend::append"][::std::mem::offset_of!(Attend, append) - 0usize];
+    ["Offset of field: Attend::attention"][::std::mem::offset_of!(Attend, attention) - 112usize];
+};
+#[repr(C)]
+#[derive(Copy, Clone)]
+pub struct Row {
+    pub embed: Embed,
+    pub row: u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of Row"][::std::mem::size_of::<Row>() - 232usize];
+    ["Alignment of Row"][::std::mem::align_of::<Row>() - 8usize];
+    ["Offset of field: Row::embed"][::std::mem::offset_of!(Row, embed) - 0usize];
+    ["Offset of field: Row::row"][::std::mem::offset_of!(Row, row) - 224usize];
+};
+#[repr(C)]
+#[derive(Copy, Clone)]
+pub struct Op {
+    pub kind: u32,
+    pub waits: u32,
+    pub as_: Op__bindgen_ty_1,
+}
+#[repr(C)]
+#[derive(Copy, Clone)]
+pub union Op__bindgen_ty_1 {
+    pub linear: Linked,
+    pub attend: Attend,
+    pub embed: Row,
+    pub norm: RmsNorm,
+    pub sample: Sample,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of Op__bindgen_ty_1"][::std::mem::size_of::<Op__bindgen_ty_1>() - 232usize];
+    ["Alignment of Op__bindgen_ty_1"][::std::mem::align_of::<Op__bindgen_ty_1>() - 8usize];
+    ["Offset of field: Op__bindgen_ty_1::linear"][::std::mem::offset_of!(Op__bindgen_ty_1, linear) - 0usize];
+    ["Offset of field: Op__bindgen_ty_1::attend"][::std::mem::offset_of!(Op__bindgen_ty_1, attend) - 0usize];
+    ["Offset of field: Op__bindgen_ty_1::embed"][::std::mem::offset_of!(Op__bindgen_ty_1, embed) - 0usize];
+    ["Offset of field: Op__bindgen_ty_1::norm"][::std::mem::offset_of!(Op__bindgen_ty_1, norm) - 0usize];
+    ["Offset of field: Op__bindgen_ty_1::sample"][::std::mem::offset_of!(Op__bindgen_ty_1, sample) - 0usize];
+};
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of Op"][::std::mem::size_of::<Op>() - 240usize];
+    ["Alignment of Op"][::std::mem::align_of::<Op>() - 8usize];
+    ["Offset of field: Op::kind"][::std::mem::offset_of!(Op, kind) - 0usize];
+    ["Offset of field: Op::waits"][::std::mem::offset_of!(Op, waits) - 4usize];
+    ["Offset of field: Op::as_"][::std::mem::offset_of!(Op, as_) - 8usize];
+};
+#[repr(C)]
+#[derive(Copy, Clone)]
+pub struct Ahead {
+    pub weight: *const ::std::os::raw::c_void,
+    pub inputs: u32,
+    pub outputs: u32,
+    pub in_pairs: u32,
+    pub unused: u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of Ahead"][::std::mem::size_of::<Ahead>() - 24usize];
+    ["Alignment of Ahead"][::std::mem::align_of::<Ahead>() - 8usize];
+    ["Offset of field: Ahead::weight"][::std::mem::offset_of!(Ahead, weight) - 0usize];
+    ["Offset of field: Ahead::inputs"][::std::mem::offset_of!(Ahead, inputs) - 8usize];
+    ["Offset of field: Ahead::outputs"][::std::mem::offset_of!(Ahead, outputs) - 12usize];
+    ["Offset of field: Ahead::in_pairs"][::std::mem::offset_of!(Ahead, in_pairs) - 16usize];
+    ["Offset of field: Ahead::unused"][::std::mem::offset_of!(Ahead, unused) - 20usize];
+};
+#[repr(C)]
+#[derive(Copy, Clone)]
+pub struct Meeting {
+    pub arrived: u32,
+    pub begun: u32,
+    pub stuck: u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of Meeting"][::std::mem::size_of::<Meeting>() - 12usize];
+    ["Alignment of Meeting"][::std::mem::align_of::<Meeting>() - 4usize];
+    ["Offset of field: Meeting::arrived"][::std::mem::offset_of!(Meeting, arrived) - 0usize];
+    ["Offset of field: Meeting::begun"][::std::mem::offset_of!(Meeting, begun) - 4usize];
+    ["Offset of field: Meeting::stuck"][::std::mem::offset_of!(Meeting, stuck) - 8usize];
+};
+#[repr(C)]
+#[derive(Copy, Clone)]
+pub struct Program {
+    pub ops: *const Op,
+    pub ahead: *const Ahead,
+    pub meeting: *mut Meeting,
+    pub speaker: *mut Speaker,
+    pub op_count: u32,
+    pub ahead_count: u32,
+    pub patience: u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of Program"][::std::mem::size_of::<Program>() - 48usize];
+    ["Alignment of Program"][::std::mem::align_of::<Program>() - 8usize];
+    ["Offset of field: Program::ops"][::std::mem::offset_of!(Program, ops) - 0usize];
+    ["Offset of field: Program::ahead"][::std::mem::offset_of!(Program, ahead) - 8usize];
+    ["Offset of field: Program::meeting"][::std::mem::offset_of!(Program, meeting) - 16usize];
+    ["Offset of field: Program::speaker"][::std::mem::offset_of!(Program, speaker) - 24usize];
+    ["Offset of field: Program::op_count"][::std::mem::offset_of!(Program, op_count) - 32usize];
+    ["Offset of field: Program::ahead_count"][::std::mem::offset_of!(Program, ahead_count) - 36usize];
+    ["Offset of field: Program::patience"][::std::mem::offset_of!(Program, patience) - 40usize];
 };
 #[repr(C)]
 #[derive(Copy, Clone)]

@@ -11,6 +11,7 @@ pub(crate) mod kernels;
 pub(crate) mod lanes;
 mod pages;
 mod predictor;
+pub(crate) mod program;
 pub(crate) mod stack;
 pub(crate) mod stepwise;
 mod talker;

@@ -1,6 +1,8 @@
 //! One transformer stack over new positions, as [`crate::cpu`]'s: talker, predictor and codec run the same launches.
 
+use super::args;
 use super::kernels::{Attention, Finish, Kernels, Place, QkNorm, Store};
+use super::program::{From, List};
 use super::upload::{Matrix, Uploader};
 use crate::config::StackConfig;
 use crate::cpu::ops;
@@ -14,8 +16,8 @@ use std::sync::Arc;
 const SPANS: usize = 16;
 /// Rows whose attention leaves its parts at a time.
 const ATTENTION_ROWS: usize = 32;
-/// Positions of a page of keys and values: 5 s of speech.
-pub(crate) const PAGE_POSITIONS: usize = 64;
+/// Positions of a page of keys and values.
+pub(crate) const PAGE_POSITIONS: usize = args::PAGE_POSITIONS as usize;
 
 struct Layer {
     input_norm: Span<f32>,
@@ -142,6 +144,36 @@ impl Stack {
             plain(&layer.down, Finish::Add(mlp_scale), &gate)?;
         }
         Ok(())
+    }
+}
+
+impl Stack {
+    /// As `forward` with few rows, as a part of a program. `from`: where the first layer has its rows from.
+    #[allow(clippy::too_many_arguments)] // as `forward`
+    pub fn list(&self, list: &mut List, room: &Room, kv: &Kv, position: &Span<u32>, mut from: From, x: &Span<f32>) {
+        let (config, shape) = (&self.config, &room.shape);
+        let count = x.len() / config.hidden;
+        let qkv = room.qkv.part(0..count * shape.qkv_width());
+        let attended = room.attended.part(0..count * config.heads * config.head_dim);
+        let gate = room.gate.part(0..count * config.intermediate);
+        let joins = if shape.spans > 1 { From::Parts } else { From::Rows };
+        for (i, layer) in self.layers.iter().enumerate() {
+            let eps = config.rms_eps;
+            let qk_norm = layer.qk_norm.as_ref().map(|(q, k)| QkNorm { q, k, eps });
+            let (attention_scale, mlp_scale) = layer.scales.as_ref().map(|(a, m)| (a, m)).unzip();
+            list.linear(&layer.qkv, None, Some((&layer.input_norm, eps)), Finish::Store, from, x, &qkv);
+            list.wait();
+            let store = kv.layer(i, config);
+            list.attend(shape, qk_norm, &self.turns, position, &qkv, &store, &room.parts, &attended);
+            list.wait();
+            list.linear(&layer.o, None, None, Finish::Add(attention_scale), joins, &attended, x);
+            list.wait();
+            list.linear(&layer.gate_up, None, Some((&layer.post_norm, eps)), Finish::Gate, From::Rows, x, &gate);
+            list.wait();
+            list.linear(&layer.down, None, None, Finish::Add(mlp_scale), From::Rows, &gate, x);
+            list.wait();
+            from = From::Rows;
+        }
     }
 }
 

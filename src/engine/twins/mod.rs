@@ -9,6 +9,7 @@ mod attention;
 mod choices;
 mod codec;
 mod matrices;
+mod programs;
 mod prompts;
 #[cfg(not(qwentts_loom))]
 mod trouble;
