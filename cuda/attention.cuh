@@ -88,7 +88,7 @@ __device__ __forceinline__ void attend(const Attention &a, uint32_t head, uint32
     };
     if (a.head_dim == 128) {
         const float4 mine = *(const float4 *)(q + lane * 4);
-#pragma unroll 4
+#pragma unroll 8
         for (uint32_t p = warp; p < count; p += WARPS_HERE) {
             const float4 k = K::fresh_four(key(p), column + lane * 4);
             scored(p, fmaf(mine.w, k.w, fmaf(mine.z, k.z, fmaf(mine.y, k.y, fmaf(mine.x, k.x, 0.0f)))));
@@ -121,7 +121,7 @@ __device__ __forceinline__ void attend(const Attention &a, uint32_t head, uint32
     float sums[4] = {};
     if (j < a.head_dim) {
         if (fours) {
-#pragma unroll 4
+#pragma unroll 8
             for (uint32_t p = share; p < count; p += shares) {
                 const float4 v = K::fresh_four(value(p), column + j);
                 const float weight = scores[p];

@@ -138,11 +138,19 @@ struct F32 {
     }
 };
 
-// A number of a table whose storage is known only when it runs: for what is read a row at a time.
-__device__ __forceinline__ float stored_number(const void *table, uint32_t stored, size_t i) {
+// A number of a table whose storage is known only when it runs: for what is read a row at a time. First its bits.
+__device__ __forceinline__ uint32_t stored_bits(const void *table, uint32_t stored, size_t i) {
+    return stored == STORED_F32 ? ((const uint32_t *)table)[i] : ((const unsigned short *)table)[i];
+}
+
+__device__ __forceinline__ float widen_stored(uint32_t bits, uint32_t stored) {
     switch (stored) {
-        case STORED_BF16: return Bf16::one(table, i);
-        case STORED_F16: return F16::one(table, i);
-        default: return F32::one(table, i);
+        case STORED_BF16: return widen_bf16(bits);
+        case STORED_F16: return widen_f16(bits);
+        default: return __uint_as_float(bits);
     }
+}
+
+__device__ __forceinline__ float stored_number(const void *table, uint32_t stored, size_t i) {
+    return widen_stored(stored_bits(table, stored, i), stored);
 }

@@ -23,8 +23,9 @@ static_assert(PROGRAM_WORK * 4 >= SAMPLE_SCORES_MAX * 8, "top-p's order fits");
 // Of a weight's outputs a block has every gridDim.x-th (of pairs, where they belong together), and of their rows, cut into
 // chunks, each of its warps every WARPS-th chunk.
 struct Share {
-    uint32_t rows, chunks;  // the block's rows, and chunks of each
-    uint32_t row, chunk;    // where the warp is
+    uint32_t rows, chunks;            // the block's rows, and chunks of each
+    uint32_t row, chunk;              // where the warp is
+    uint32_t rows_step, chunks_step;  // to its next
     bool in_pairs;
 
     template <class W>
@@ -32,13 +33,19 @@ struct Share {
         in_pairs = pairs;
         rows = (each + (blockIdx.x < more)) << pairs;
         chunks = (inputs + CHAIN<W> - 1) / CHAIN<W>;
-        row = threadIdx.x / 32 / chunks;
-        chunk = threadIdx.x / 32 % chunks;
+        const uint32_t warp = threadIdx.x / 32;
+        if (chunks == 1) {  // as most are; a division takes a hundred cycles
+            row = warp, chunk = 0, rows_step = WARPS, chunks_step = 0;
+        } else {
+            row = warp / chunks, chunk = warp - row * chunks;
+            rows_step = WARPS / chunks, chunks_step = WARPS - rows_step * chunks;
+        }
     }
     __device__ __forceinline__ bool any() const { return row < rows; }
     __device__ __forceinline__ void step() {
-        chunk += WARPS;
-        while (chunk >= chunks) {
+        row += rows_step;
+        chunk += chunks_step;
+        if (chunk >= chunks) {
             chunk -= chunks;
             row++;
         }
@@ -93,13 +100,15 @@ struct Loads {
     __device__ __forceinline__ void begin() {
         if (any) {
             const uint32_t lane = threadIdx.x % 32, first = share.chunk * CHAIN<W>;
-            const char *from = (const char *)now.weight + ((size_t)share.output(share.row) * now.inputs + first) * W::BYTES;
+            const char *from = (const char *)now.weight +
+                               ((size_t)share.output(share.row) * now.inputs + first + lane * 8) * W::BYTES;
             const unsigned to = (unsigned)__cvta_generic_to_shared(slots + in * CHUNK + lane * 16);
+            const uint32_t rest = now.inputs - first - min(now.inputs - first, lane * 8);  // inputs from the lane's first on
 #pragma unroll
             for (int piece = 0; piece < PIECES; piece++) {
                 // Eight numbers are one piece of bf16 or f16, or two of f32.
-                const uint32_t at = W::BYTES == 2 ? piece * 256 + lane * 8 : piece / 2 * 256 + lane * 8 + piece % 2 * 4;
-                if (first + at < now.inputs)
+                const uint32_t at = W::BYTES == 2 ? piece * 256 : piece / 2 * 256 + piece % 2 * 4;
+                if (at < rest)
                     asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16;" ::"r"(to + piece * 512),
                                  "l"(from + at * W::BYTES)
                                  : "memory");
@@ -184,15 +193,26 @@ __device__ __forceinline__ const float *stage(const Linked &op, const Room &room
             const float best = lane < spans ? __ldcg(parts + lane * stride + at.head_dim) : -INFINITY;
             const float of_lane = lane < spans ? __ldcg(parts + lane * stride + at.head_dim + 1) : 0.0f;
             float sums[HEAD_EACH] = {}, total = 0.0f;
-            const float weight = expf(best - warp_max(best));
-#pragma unroll 4
-            for (uint32_t s = 0; s < spans; s++) {
-                const float of_span = __shfl_sync(ALL, weight, s);
-                total = fmaf(of_span, __shfl_sync(ALL, of_lane, s), total);
+            constexpr int TOGETHER = 2;  // spans whose numbers are on their way at once
+            float weight = 0.0f;
+            for (uint32_t first = 0; first < spans; first += TOGETHER) {
+                float numbers[TOGETHER][HEAD_EACH];
 #pragma unroll
-                for (int i = 0; i < HEAD_EACH; i++) {
-                    const uint32_t j = lane + 32 * i;
-                    if (j < at.head_dim) sums[i] = fmaf(of_span, __ldcg(parts + s * stride + j), sums[i]);
+                for (int s = 0; s < TOGETHER; s++)
+#pragma unroll
+                    for (int i = 0; i < HEAD_EACH; i++) {
+                        const uint32_t j = lane + 32 * i;
+                        numbers[s][i] = 0.0f;
+                        if (first + s < spans && j < at.head_dim) numbers[s][i] = __ldcg(parts + (first + s) * stride + j);
+                    }
+                if (first == 0) weight = expf(best - warp_max(best));  // once its numbers are under way, too
+#pragma unroll
+                for (int s = 0; s < TOGETHER; s++) {
+                    if (first + s >= spans) break;
+                    const float of_span = __shfl_sync(ALL, weight, first + s);
+                    total = fmaf(of_span, __shfl_sync(ALL, of_lane, first + s), total);
+#pragma unroll
+                    for (int i = 0; i < HEAD_EACH; i++) sums[i] = fmaf(of_span, numbers[s][i], sums[i]);
                 }
             }
 #pragma unroll
@@ -386,26 +406,26 @@ __device__ __forceinline__ void attend(const Attend &op, const Room &room) {
 // As embed.cu; every block has the whole row, and puts its share of it where others find it later.
 __device__ __forceinline__ void embed(const Row &op, const Room &room) {
     const Embed &a = op.embed;
-    constexpr int TOGETHER = 8;  // rows that are on their way at once
+    constexpr int TOGETHER = 16;  // rows that are on their way at once
     for (uint32_t column = threadIdx.x; column < a.width; column += PROGRAM_THREADS) {
         bool any = false;
         float sum = a.vector ? __ldcg(a.vector + column) : 0.0f;
         const float vector = sum;
         for (uint32_t first = 0; first < a.groups; first += TOGETHER) {
             uint32_t codes[TOGETHER];
-            float rows[TOGETHER];
+            uint32_t rows[TOGETHER];  // as they are stored: nothing waits for one before all are asked for
 #pragma unroll
             for (int g = 0; g < TOGETHER; g++)
                 codes[g] = first + g >= a.groups ? NO_CODE : a.codes ? a.codes[first + g] : *room.fed;
 #pragma unroll
             for (int g = 0; g < TOGETHER; g++)
-                rows[g] = codes[g] == NO_CODE ? 0.0f
-                                              : stored_number(a.tables[first + g], a.stored[first + g],
-                                                              (size_t)codes[g] * a.width + column);
+                if (codes[g] != NO_CODE)
+                    rows[g] = stored_bits(a.tables[first + g], a.stored[first + g], (size_t)codes[g] * a.width + column);
 #pragma unroll
             for (int g = 0; g < TOGETHER; g++) {
                 if (codes[g] == NO_CODE) continue;
-                sum = any ? sum + rows[g] : rows[g];
+                const float row = widen_stored(rows[g], a.stored[first + g]);
+                sum = any ? sum + row : row;
                 any = true;
             }
         }
@@ -507,5 +527,5 @@ __device__ __forceinline__ void run(const Program &program) {
     PROGRAM(program_f32_f32_##SLOTS, F32, F32, SLOTS)     \
     PROGRAM(program_f32_bf16_##SLOTS, F32, Bf16, SLOTS)
 
-PROGRAMS(4)
+PROGRAMS(3)
 PROGRAMS(6)

@@ -15,8 +15,9 @@ pub const NO_CODE: _bindgen_ty_1 = 2147483647;
 pub const FAULT_STUCK: _bindgen_ty_1 = 2147483647;
 pub const PROGRAM_THREADS: _bindgen_ty_1 = 256;
 pub const PROGRAM_ROWS: _bindgen_ty_1 = 2;
-pub const PROGRAM_WORK: _bindgen_ty_1 = 8192;
+pub const PROGRAM_WORK: _bindgen_ty_1 = 12288;
 pub const KV_PAGES_MAX: _bindgen_ty_1 = 512;
+pub const PAGE_POSITIONS: _bindgen_ty_1 = 64;
 pub const CONV_PAST_MAX: _bindgen_ty_1 = 54;
 pub const CONV_TAPS: _bindgen_ty_1 = 7;
 pub const LAST_CHANNELS_MAX: _bindgen_ty_1 = 128;
@@ -387,14 +388,18 @@ pub struct Linked {
     pub linear: Linear,
     pub parts: Attention,
     pub from: u32,
+    pub each: u32,
+    pub more: u32,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of Linked"][::std::mem::size_of::<Linked>() - 232usize];
+    ["Size of Linked"][::std::mem::size_of::<Linked>() - 240usize];
     ["Alignment of Linked"][::std::mem::align_of::<Linked>() - 8usize];
     ["Offset of field: Linked::linear"][::std::mem::offset_of!(Linked, linear) - 0usize];
     ["Offset of field: Linked::parts"][::std::mem::offset_of!(Linked, parts) - 120usize];
     ["Offset of field: Linked::from"][::std::mem::offset_of!(Linked, from) - 224usize];
+    ["Offset of field: Linked::each"][::std::mem::offset_of!(Linked, each) - 228usize];
+    ["Offset of field: Linked::more"][::std::mem::offset_of!(Linked, more) - 232usize];
 };
 #[repr(C)]
 #[derive(Copy, Clone)]
@@ -427,6 +432,7 @@ const _: () = {
 pub struct Op {
     pub kind: u32,
     pub waits: u32,
+    pub unused: [u32; 2usize],
     pub as_: Op__bindgen_ty_1,
 }
 #[repr(C)]
@@ -440,7 +446,7 @@ pub union Op__bindgen_ty_1 {
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of Op__bindgen_ty_1"][::std::mem::size_of::<Op__bindgen_ty_1>() - 232usize];
+    ["Size of Op__bindgen_ty_1"][::std::mem::size_of::<Op__bindgen_ty_1>() - 240usize];
     ["Alignment of Op__bindgen_ty_1"][::std::mem::align_of::<Op__bindgen_ty_1>() - 8usize];
     ["Offset of field: Op__bindgen_ty_1::linear"][::std::mem::offset_of!(Op__bindgen_ty_1, linear) - 0usize];
     ["Offset of field: Op__bindgen_ty_1::attend"][::std::mem::offset_of!(Op__bindgen_ty_1, attend) - 0usize];
@@ -450,30 +456,33 @@ const _: () = {
 };
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of Op"][::std::mem::size_of::<Op>() - 240usize];
+    ["Size of Op"][::std::mem::size_of::<Op>() - 256usize];
     ["Alignment of Op"][::std::mem::align_of::<Op>() - 8usize];
     ["Offset of field: Op::kind"][::std::mem::offset_of!(Op, kind) - 0usize];
     ["Offset of field: Op::waits"][::std::mem::offset_of!(Op, waits) - 4usize];
-    ["Offset of field: Op::as_"][::std::mem::offset_of!(Op, as_) - 8usize];
+    ["Offset of field: Op::unused"][::std::mem::offset_of!(Op, unused) - 8usize];
+    ["Offset of field: Op::as_"][::std::mem::offset_of!(Op, as_) - 16usize];
 };
 #[repr(C)]
 #[derive(Copy, Clone)]
 pub struct Ahead {
     pub weight: *const ::std::os::raw::c_void,
     pub inputs: u32,
-    pub outputs: u32,
     pub in_pairs: u32,
+    pub each: u32,
+    pub more: u32,
     pub unused: u32,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of Ahead"][::std::mem::size_of::<Ahead>() - 24usize];
+    ["Size of Ahead"][::std::mem::size_of::<Ahead>() - 32usize];
     ["Alignment of Ahead"][::std::mem::align_of::<Ahead>() - 8usize];
     ["Offset of field: Ahead::weight"][::std::mem::offset_of!(Ahead, weight) - 0usize];
     ["Offset of field: Ahead::inputs"][::std::mem::offset_of!(Ahead, inputs) - 8usize];
-    ["Offset of field: Ahead::outputs"][::std::mem::offset_of!(Ahead, outputs) - 12usize];
-    ["Offset of field: Ahead::in_pairs"][::std::mem::offset_of!(Ahead, in_pairs) - 16usize];
-    ["Offset of field: Ahead::unused"][::std::mem::offset_of!(Ahead, unused) - 20usize];
+    ["Offset of field: Ahead::in_pairs"][::std::mem::offset_of!(Ahead, in_pairs) - 12usize];
+    ["Offset of field: Ahead::each"][::std::mem::offset_of!(Ahead, each) - 16usize];
+    ["Offset of field: Ahead::more"][::std::mem::offset_of!(Ahead, more) - 20usize];
+    ["Offset of field: Ahead::unused"][::std::mem::offset_of!(Ahead, unused) - 24usize];
 };
 #[repr(C)]
 #[derive(Copy, Clone)]

@@ -157,10 +157,10 @@ impl Frames {
             touched
         };
         let program = |list| Program::new(&stream, list, &speaker, &meeting, touched());
-        let mut step = List::new(talker.stored(), options.kv);
+        let mut step = List::new(context, talker.stored(), options.kv);
         let tables = tables(&talker, &predictor);
         talker.list(&mut step, &tables, &desk, &kv, &speaker.position(), &hidden, &scores);
-        let mut choices = List::new(talker.stored(), KvNumbers::F32);
+        let mut choices = List::new(context, talker.stored(), KvNumbers::F32);
         let codes = config.talker_vocab - 1024;
         let controls = Some((codes, config.codec_controls.eos as usize));
         choices.sample(&speaker, 0, controls, &scores);

@@ -441,7 +441,7 @@ impl Kernels {
         // Chunks of 2 KiB that each of a program's warps has under way; where there is room for more, more.
         let program_bytes = |chunks: u32| chunks * args::PROGRAM_THREADS / 32 * 2048 + 4 * args::PROGRAM_WORK;
         let roomy = context.gpu.shared_bytes >= 160 << 10;
-        let chunks = if roomy { 6 } else { 4 };
+        let chunks = if roomy { 6 } else { 3 };
         let program = |few: &'static CStr, more: &'static CStr| -> Result<Function> {
             let function = programs.function(if roomy { more } else { few })?;
             function.allow_shared(program_bytes(chunks))?;
@@ -451,16 +451,16 @@ impl Kernels {
             early: rms_norm.compiled_for()? >= 90,
             program: [
                 [
-                    program(c"program_bf16_f32_4", c"program_bf16_f32_6")?,
-                    program(c"program_bf16_bf16_4", c"program_bf16_bf16_6")?,
+                    program(c"program_bf16_f32_3", c"program_bf16_f32_6")?,
+                    program(c"program_bf16_bf16_3", c"program_bf16_bf16_6")?,
                 ],
                 [
-                    program(c"program_f16_f32_4", c"program_f16_f32_6")?,
-                    program(c"program_f16_bf16_4", c"program_f16_bf16_6")?,
+                    program(c"program_f16_f32_3", c"program_f16_f32_6")?,
+                    program(c"program_f16_bf16_3", c"program_f16_bf16_6")?,
                 ],
                 [
-                    program(c"program_f32_f32_4", c"program_f32_f32_6")?,
-                    program(c"program_f32_bf16_4", c"program_f32_bf16_6")?,
+                    program(c"program_f32_f32_3", c"program_f32_f32_6")?,
+                    program(c"program_f32_bf16_3", c"program_f32_bf16_6")?,
                 ],
             ],
             program_bytes: program_bytes(chunks),

@@ -35,6 +35,8 @@ pub(crate) enum From {
 
 /// What a program does, as it is written.
 pub(crate) struct List {
+    /// That a launch has.
+    blocks: u32,
     ops: Vec<args::Op>,
     ahead: Vec<args::Ahead>,
     stored: u32,
@@ -46,11 +48,12 @@ pub(crate) struct List {
 
 impl List {
     /// `stored`: how all its weights are; `kv`: all its keys and values.
-    pub fn new(stored: u32, kv: KvNumbers) -> List {
+    pub fn new(context: &Context, stored: u32, kv: KvNumbers) -> List {
+        let blocks = context.gpu.multiprocessors;
         // SAFETY: addresses and numbers, of which all zeros are a value.
         #[allow(unsafe_code)] // a null struct
         let parts = unsafe { std::mem::zeroed() };
-        List { ops: Vec::new(), ahead: Vec::new(), stored, kv, waits: false, parts, problem: None }
+        List { blocks, ops: Vec::new(), ahead: Vec::new(), stored, kv, waits: false, parts, problem: None }
     }
 
     /// What comes next needs what all blocks have made so far.
@@ -59,7 +62,7 @@ impl List {
     }
 
     fn push(&mut self, kind: u32, op: args::Op__bindgen_ty_1) {
-        self.ops.push(args::Op { kind, waits: std::mem::take(&mut self.waits).into(), as_: op });
+        self.ops.push(args::Op { kind, waits: std::mem::take(&mut self.waits).into(), unused: [0; 2], as_: op });
     }
 
     fn needs(&mut self, floats: usize, what: &str) {
@@ -86,29 +89,26 @@ impl List {
             self.problem = Some("weights that are not all stored alike".to_owned());
         }
         let in_pairs = linear.finish == args::FINISH_GATE;
+        let units = if in_pairs { linear.outputs / 2 } else { linear.outputs };
+        let (each, more) = (units / self.blocks, units % self.blocks);
         // Rows that do not begin at 16 bytes are not loaded ahead.
-        if linear.inputs.is_multiple_of(8) {
-            let (inputs, outputs) = (linear.inputs, linear.outputs);
-            self.ahead.push(args::Ahead {
-                weight: linear.weight,
-                inputs,
-                outputs,
-                in_pairs: in_pairs.into(),
-                unused: 0,
-            });
+        let ahead = linear.inputs.is_multiple_of(8);
+        if ahead {
+            let (weight, inputs) = (linear.weight, linear.inputs);
+            self.ahead.push(args::Ahead { weight, inputs, in_pairs: in_pairs.into(), each, more, unused: 0 });
         }
-        let floats = x.len() * if norm.is_some() { 2 } else { 1 };
-        let joining = match from {
-            From::Parts => (linear.rows * self.parts.heads * (2 * self.parts.spans + 1)) as usize,
-            From::Rows | From::Staged => 0,
-        };
-        self.needs(floats + joining, "rows");
+        let chain = if self.stored == args::STORED_F32 { 512 } else { 1024 };
+        let chunks = if ahead { linear.inputs.div_ceil(chain) } else { 1 };
+        let rows = (each + 1) << u32::from(in_pairs);
+        let sums = linear.rows * rows * chunks * 32;
+        self.needs(x.len() * if norm.is_some() { 2 } else { 1 } + sums as usize, "rows and sums");
+        assert!(!matches!(from, From::Parts) || linear.rows == 1 && self.parts.spans <= 32);
         let from = match from {
             From::Rows => args::FROM_ROWS,
             From::Staged => args::FROM_STAGED,
             From::Parts => args::FROM_PARTS,
         };
-        let linear = args::Linked { linear, parts: self.parts, from };
+        let linear = args::Linked { linear, parts: self.parts, from, each, more };
         self.push(args::OP_LINEAR, args::Op__bindgen_ty_1 { linear });
     }
 
