@@ -5,7 +5,7 @@
 set -u
 seconds=$1
 shift
-[ $# -gt 0 ] || set -- config weights tokenizer live_text request
+[ $# -gt 0 ] || set -- config weights tokenizer live_text request voice
 cd "$(dirname "$0")/.." || exit
 cargo +nightly --version >/dev/null 2>&1 || { echo "fuzzing needs nightly: rustup toolchain install nightly" >&2; exit 2; }
 cargo +nightly fuzz --version >/dev/null 2>&1 || { echo "fuzzing needs cargo-fuzz: cargo install cargo-fuzz --locked" >&2; exit 2; }

@@ -67,7 +67,7 @@ enum qwentts_status
   QWENTTS_INVALID_ARGUMENT = -2,
   // This build, this machine or this process cannot do it.
   QWENTTS_UNSUPPORTED = -3,
-  // There is no such file.
+  // There is no such file or folder.
   QWENTTS_NOT_FOUND = -4,
   // The model's files do not hold what they must.
   QWENTTS_BAD_MODEL = -5,
@@ -466,7 +466,7 @@ qwentts_status qwentts_stream_end_text(qwentts_stream *stream);
 // Samples from where the last read stopped, mono, in the stream's format and rate: as many as are there and fit, one at
 // least. `samples` is the caller's, with room for `capacity` samples. Waits up to `timeout_ms`: 0 not at all, -1 until there
 // is something. QWENTTS_OK with *n_samples; QWENTTS_AGAIN, QWENTTS_END with 0; QWENTTS_CANCELLED. What was made before an
-// error is read first, then every read gives the error. One thread at a time: a second one gets QWENTTS_BUSY at once. A
+// error is read first, then every read gives the error, QWENTTS_DEVICE_LOST where it is the engine's. One thread at a time: a second one gets QWENTTS_BUSY at once. A
 // cancel, and a close, end a read that waits.
 qwentts_status qwentts_stream_read(qwentts_stream *stream,
                                    void *samples,
@@ -494,8 +494,7 @@ qwentts_status qwentts_stream_set_callback(qwentts_stream *stream,
 // Writes a handle for poll, epoll and their like to *handle (Linux: a file descriptor, an eventfd; elsewhere
 // QWENTTS_UNSUPPORTED): readable while qwentts_stream_read would not say QWENTTS_AGAIN (of a stream that delivers frames
 // alone, qwentts_stream_read_frames). Only to be waited on, neither read, written nor closed; it lives until
-// qwentts_stream_close. The same one every time. Any thread, but not while a read waits that began before the first call:
-// QWENTTS_BUSY.
+// qwentts_stream_close. The same one every time. Any thread, also while another reads; never waits.
 qwentts_status qwentts_stream_event_handle(qwentts_stream *stream,
                                            int64_t *handle);
 

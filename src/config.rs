@@ -95,6 +95,50 @@ pub struct CodecConfig {
     pub upsampling_ratios: Vec<usize>,
 }
 
+/// The codec encoder's facts: samples to codes (MODEL.md 8).
+#[derive(Clone, Debug)]
+pub struct EncoderConfig {
+    /// Channels behind the first convolution; each stage doubles them.
+    pub filters: usize,
+    /// Strides of the stages, in the order of the signal; their product is 960 samples.
+    pub strides: Vec<usize>,
+    /// Taps of the first convolution, of a residual unit's first, and of the last.
+    pub kernels: [usize; 3],
+    /// Width of the transformer.
+    pub hidden: usize,
+    /// Width inside its feed-forward part.
+    pub intermediate: usize,
+    /// Its layers.
+    pub layers: usize,
+    /// Its heads, of queries and of keys and values.
+    pub heads: usize,
+    /// Width of a head; heads * head_dim need not be `hidden`.
+    pub head_dim: usize,
+    /// Added to the variance in each norm.
+    pub norm_eps: f32,
+    /// Base of the rotary frequencies.
+    pub rope_theta: f64,
+    /// Width of a codebook's row.
+    pub codebook_dim: usize,
+}
+
+/// The speaker encoder's facts: an ECAPA-TDNN (MODEL.md 9).
+#[derive(Clone, Debug)]
+pub struct SpeakerConfig {
+    /// Of the first block, of each block behind it, and of what joins those: their sum.
+    pub channels: Vec<usize>,
+    /// Taps of each, odd.
+    pub kernels: Vec<usize>,
+    /// Columns between the taps of each.
+    pub dilations: Vec<usize>,
+    /// Pieces that a block's channels are cut into.
+    pub scale: usize,
+    /// Channels inside a block's squeeze-and-excitation.
+    pub squeeze: usize,
+    /// Channels inside the attention that pools over time.
+    pub attention: usize,
+}
+
 /// Every fact of a checkpoint that the engine uses.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -126,9 +170,16 @@ pub struct Config {
     pub speakers: BTreeMap<String, Speaker>,
     /// The codec decoder.
     pub codec: CodecConfig,
+    /// The codec encoder, where the files speak of one.
+    pub encoder: Option<EncoderConfig>,
+    /// The speaker encoder of a Base model, where config.json speaks of one.
+    pub speaker_encoder: Option<SpeakerConfig>,
     /// generation_config.json; a field it leaves out is upstream's hard default.
     pub sampling: SamplingOptions,
 }
+
+/// Bands of the speaker encoder's mel front end.
+pub const MELS: usize = 128;
 
 const MAIN: &str = "config.json";
 const CODEC: &str = "speech_tokenizer/config.json";
@@ -140,7 +191,9 @@ impl Config {
         let main: MainJson = source.json(MAIN)?;
         let TalkerStack { talker_config: talker } = source.json(MAIN)?;
         let PredictorStack { talker_config: PredictorPart { code_predictor_config: predictor } } = source.json(MAIN)?;
+        let SpeakerPart { speaker_encoder_config: speaker } = source.json(MAIN)?;
         let codec: CodecJson = source.json(CODEC)?;
+        let EncoderPart { encoder_config: encoder } = source.json(CODEC)?;
         let DecoderStack { decoder_config: decoder } = source.json(CODEC)?;
         let sampling = match source.read_if_there(GENERATION)? {
             None => SamplingOptions::default(),
@@ -153,12 +206,19 @@ impl Config {
         };
         let main_error = in_file(MAIN);
         let codec = codec.check(&decoder).map_err(in_file(CODEC))?;
-        let config = main.check(&talker, &predictor, sampling, codec).map_err(&main_error)?;
+        let mut config = main.check(&talker, &predictor, sampling, codec).map_err(&main_error)?;
         if config.codec.codebook_size != config.codes {
             return Err(main_error(format!(
                 "code_predictor_config.vocab_size is {}, but the codec's codebook_size is {}",
                 config.codes, config.codec.codebook_size
             )));
+        }
+        if let Some(encoder) = encoder {
+            config.encoder = Some(encoder.check(&config.codec).map_err(in_file(CODEC))?);
+        }
+        // As upstream: the other kinds have none, whatever their file says.
+        if let (ModelKind::Base, Some(speaker)) = (config.kind, speaker) {
+            config.speaker_encoder = Some(speaker.check(config.talker.hidden).map_err(&main_error)?);
         }
         Ok(config)
     }
@@ -428,7 +488,208 @@ impl MainJson {
             languages,
             speakers,
             codec,
+            encoder: None,
+            speaker_encoder: None,
             sampling,
+        })
+    }
+}
+
+#[derive(Deserialize)]
+struct SpeakerPart {
+    speaker_encoder_config: Option<SpeakerJson>,
+}
+
+/// The published files leave all but the first two to the official class, whose defaults these are.
+#[derive(Deserialize)]
+struct SpeakerJson {
+    enc_dim: usize,
+    sample_rate: u32,
+    #[serde(default = "SpeakerJson::mel_dim")]
+    mel_dim: usize,
+    #[serde(default = "SpeakerJson::channels")]
+    enc_channels: Vec<usize>,
+    #[serde(default = "SpeakerJson::kernels")]
+    enc_kernel_sizes: Vec<usize>,
+    #[serde(default = "SpeakerJson::dilations")]
+    enc_dilations: Vec<usize>,
+    #[serde(default = "SpeakerJson::attention")]
+    enc_attention_channels: usize,
+    #[serde(default = "SpeakerJson::scale")]
+    enc_res2net_scale: usize,
+    #[serde(default = "SpeakerJson::squeeze")]
+    enc_se_channels: usize,
+}
+
+impl SpeakerJson {
+    fn mel_dim() -> usize {
+        MELS
+    }
+    fn channels() -> Vec<usize> {
+        vec![512, 512, 512, 512, 1536]
+    }
+    fn kernels() -> Vec<usize> {
+        vec![5, 3, 3, 3, 1]
+    }
+    fn dilations() -> Vec<usize> {
+        vec![1, 2, 3, 4, 1]
+    }
+    fn attention() -> usize {
+        128
+    }
+    fn scale() -> usize {
+        8
+    }
+    fn squeeze() -> usize {
+        128
+    }
+
+    fn check(self, width: usize) -> Checked<SpeakerConfig> {
+        let field = |name: &str| format!("speaker_encoder_config.{name}");
+        known(&field("sample_rate"), &self.sample_rate, &SAMPLE_RATE)?;
+        known(&field("mel_dim"), &self.mel_dim, &MELS)?;
+        known(&field("enc_dim"), &self.enc_dim, &width)?; // the vector stands among the talker's inputs as it is
+        let count = self.enc_channels.len();
+        if !(3..=16).contains(&count) {
+            return Err(format!("{} has {count} entries; expected 3 to 16", field("enc_channels")));
+        }
+        for (name, list) in [("enc_kernel_sizes", &self.enc_kernel_sizes), ("enc_dilations", &self.enc_dilations)] {
+            known(&format!("number of {}", field(name)), &list.len(), &count)?;
+        }
+        for &channels in &self.enc_channels {
+            positive(&field("enc_channels"), channels)?;
+        }
+        for &taps in &self.enc_kernel_sizes {
+            if at_most(&field("enc_kernel_sizes"), taps, 31)?.is_multiple_of(2) {
+                return Err(format!("{} holds {taps}; expected odd numbers", field("enc_kernel_sizes")));
+            }
+        }
+        for &dilation in &self.enc_dilations {
+            at_most(&field("enc_dilations"), dilation, 32)?;
+        }
+        let (first, blocks, joined) =
+            (self.enc_channels[0], &self.enc_channels[1..count - 1], self.enc_channels[count - 1]);
+        // A block adds its input to what it makes.
+        if let Some(other) = blocks.iter().find(|&&c| c != first) {
+            return Err(format!("{} holds {first} and {other}; expected blocks alike", field("enc_channels")));
+        }
+        known(&format!("last of {}", field("enc_channels")), &joined, &(first * blocks.len()))?;
+        let scale = at_most(&field("enc_res2net_scale"), self.enc_res2net_scale, 64)?;
+        if scale < 2 || !first.is_multiple_of(scale) {
+            return Err(format!("{} is {scale}; expected 2 or more that divide {first}", field("enc_res2net_scale")));
+        }
+        Ok(SpeakerConfig {
+            scale,
+            squeeze: positive(&field("enc_se_channels"), self.enc_se_channels)?,
+            attention: positive(&field("enc_attention_channels"), self.enc_attention_channels)?,
+            channels: self.enc_channels,
+            kernels: self.enc_kernel_sizes,
+            dilations: self.enc_dilations,
+        })
+    }
+}
+
+#[derive(Deserialize)]
+struct EncoderPart {
+    encoder_config: Option<EncoderJson>,
+}
+
+/// A Mimi encoder, as `transformers` has it.
+#[derive(Deserialize)]
+struct EncoderJson {
+    hidden_size: usize,
+    intermediate_size: usize,
+    num_filters: usize,
+    num_hidden_layers: usize,
+    num_attention_heads: usize,
+    num_key_value_heads: usize,
+    head_dim: Option<usize>,
+    norm_eps: f32,
+    rope_theta: f64,
+    hidden_act: String,
+    #[serde(default)]
+    attention_bias: bool,
+    audio_channels: usize,
+    kernel_size: usize,
+    residual_kernel_size: usize,
+    last_kernel_size: usize,
+    num_residual_layers: usize,
+    compress: usize,
+    upsampling_ratios: Vec<usize>,
+    use_causal_conv: bool,
+    use_conv_shortcut: bool,
+    pad_mode: String,
+    #[serde(rename = "_frame_rate")]
+    frame_rate: f64,
+    sampling_rate: u32,
+    codebook_dim: usize,
+    codebook_size: usize,
+    vector_quantization_hidden_dimension: usize,
+    num_quantizers: usize,
+    num_semantic_quantizers: usize,
+}
+
+impl EncoderJson {
+    fn check(self, codec: &CodecConfig) -> Checked<EncoderConfig> {
+        let field = |name: &str| format!("encoder_config.{name}");
+        known(&field("hidden_act"), &self.hidden_act.as_str(), &"gelu")?;
+        known(&field("attention_bias"), &self.attention_bias, &false)?;
+        known(&field("audio_channels"), &self.audio_channels, &1)?;
+        known(&field("num_residual_layers"), &self.num_residual_layers, &1)?;
+        known(&field("compress"), &self.compress, &2)?;
+        known(&field("use_causal_conv"), &self.use_causal_conv, &true)?;
+        known(&field("use_conv_shortcut"), &self.use_conv_shortcut, &false)?;
+        known(&field("pad_mode"), &self.pad_mode.as_str(), &"constant")?;
+        known(&field("_frame_rate"), &self.frame_rate, &12.5)?;
+        known(&field("sampling_rate"), &self.sampling_rate, &SAMPLE_RATE)?;
+        known(&field("num_key_value_heads"), &self.num_key_value_heads, &self.num_attention_heads)?;
+        known(&field("codebook_size"), &self.codebook_size, &codec.codebook_size)?;
+        known(
+            &field("vector_quantization_hidden_dimension"),
+            &self.vector_quantization_hidden_dimension,
+            &self.codebook_dim,
+        )?;
+        known(&field("num_semantic_quantizers"), &self.num_semantic_quantizers, &1)?;
+        if self.num_quantizers < GROUPS {
+            return Err(format!("{} is {}; expected {GROUPS} or more", field("num_quantizers"), self.num_quantizers));
+        }
+        // The last halving, to 12.5 Hz, is a convolution of its own.
+        let product = self.upsampling_ratios.iter().fold(2, |product: usize, &rate| product.saturating_mul(rate));
+        known("encoder_config: twice the product of upsampling_ratios", &product, &SAMPLES_PER_FRAME)?;
+        if self.upsampling_ratios.len() > 10 || !self.num_filters.is_multiple_of(2) {
+            let (stages, filters) = (self.upsampling_ratios.len(), self.num_filters);
+            return Err(format!(
+                "encoder_config has {stages} upsampling_ratios and num_filters {filters}; expected 10 at most, and an even number"
+            ));
+        }
+        if !(self.norm_eps > 0.0 && self.norm_eps < 1.0) {
+            return Err(format!("{} is {}; expected above 0, under 1", field("norm_eps"), self.norm_eps));
+        }
+        if !(self.rope_theta > 1.0 && self.rope_theta.is_finite()) {
+            return Err(format!("{} is {}; expected a number above 1", field("rope_theta"), self.rope_theta));
+        }
+        let heads = positive(&field("num_attention_heads"), self.num_attention_heads)?;
+        let hidden = positive(&field("hidden_size"), self.hidden_size)?;
+        let head_dim = positive(&field("head_dim"), self.head_dim.unwrap_or(hidden / heads))?;
+        if !head_dim.is_multiple_of(2) {
+            return Err(format!("{} is {head_dim}; expected an even number", field("head_dim")));
+        }
+        Ok(EncoderConfig {
+            filters: positive(&field("num_filters"), self.num_filters)?,
+            strides: self.upsampling_ratios.iter().rev().copied().collect(),
+            kernels: [
+                at_most(&field("kernel_size"), self.kernel_size, 64)?,
+                at_most(&field("residual_kernel_size"), self.residual_kernel_size, 64)?,
+                at_most(&field("last_kernel_size"), self.last_kernel_size, 64)?,
+            ],
+            hidden,
+            intermediate: positive(&field("intermediate_size"), self.intermediate_size)?,
+            layers: positive(&field("num_hidden_layers"), self.num_hidden_layers)?,
+            heads,
+            head_dim,
+            norm_eps: self.norm_eps,
+            rope_theta: self.rope_theta,
+            codebook_dim: positive(&field("codebook_dim"), self.codebook_dim)?,
         })
     }
 }

@@ -24,7 +24,7 @@
 //! ```
 //!
 //! The modules, from the ground up: [`error`], [`frame`]; [`source`], [`request`], [`device`], [`config`], `weights`; `prompt`, `state`,
-//! [`model`], `hub`, `backend` (the seam); [`cpu`] and `cuda`; [`engine`], and beside it [`speech`], the bare loop, with [`trace`];
+//! [`model`], `hub`, `backend` (the seam); [`cpu`] and `cuda`; [`engine`], and beside it [`speech`], the bare loop, with [`trace`], and [`audio`] and [`voice`], which make voices of recordings;
 //! on top `ffi`, the C ABI (`include/qwentts.h`).
 //! Imports go downwards only. Two stand aside: [`driver`], which knows no word of speech, and [`check`], which measures
 //! finished sound.
@@ -32,6 +32,7 @@
 #![warn(missing_docs)]
 #![cfg_attr(fuzzing, allow(missing_docs))] // `fuzzing` shows more
 
+pub mod audio;
 pub(crate) mod backend;
 pub mod check;
 pub mod config;
@@ -53,6 +54,7 @@ pub mod source;
 pub mod speech;
 pub(crate) mod state;
 pub mod trace;
+pub mod voice;
 pub(crate) mod weights;
 
 /// What the fuzz targets (`fuzz/`) reach behind the public face. Only cargo-fuzz sets this cfg.
@@ -71,3 +73,4 @@ pub use model::Model;
 pub use request::{Randomness, Request, SamplingOptions, Voice};
 pub use source::ModelSource;
 pub use speech::{Bare, Speech, Text};
+pub use voice::{Cloning, SavedVoice};

@@ -5,8 +5,8 @@ use crate::error::{Error, Result};
 use crate::prompt::tokenizer::Tokenizer;
 use crate::source::ModelSource;
 pub use crate::weights::TensorInfo;
-use crate::weights::Weights;
-use std::sync::Arc;
+use crate::weights::{SpeakerWeights, Weights};
+use std::sync::{Arc, OnceLock};
 
 /// A checkpoint, open for speaking.
 pub struct Model {
@@ -16,6 +16,7 @@ pub struct Model {
     pub config: Config,
     pub(crate) tokenizer: Arc<Tokenizer>,
     pub(crate) weights: Weights,
+    fingerprint: OnceLock<String>,
 }
 
 impl Model {
@@ -29,7 +30,29 @@ impl Model {
                 other => other,
             })?;
         let weights = Weights::open(source, &config)?;
-        Ok(Arc::new(Model { source: source.clone(), config, tokenizer: Arc::new(tokenizer), weights }))
+        Ok(Arc::new(Model {
+            source: source.clone(),
+            config,
+            tokenizer: Arc::new(tokenizer),
+            weights,
+            fingerprint: OnceLock::new(),
+        }))
+    }
+
+    /// Which model this is: SHA-256, in hex, over name, type, shape and the first 4096 bytes of every tensor, in order of
+    /// name, the model file's before the codec's. The same from shards or one file; another for a fine-tuned copy. Reads a
+    /// few megabytes, once.
+    pub fn fingerprint(&self) -> Result<&str> {
+        use sha2::Digest;
+        if self.fingerprint.get().is_none() {
+            let mut sum = sha2::Sha256::new();
+            for file in Weights::files(&self.source)? {
+                file.identify(&mut sum);
+            }
+            let hex = sum.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+            let _ = self.fingerprint.set(hex); // another thread's is the same
+        }
+        Ok(self.fingerprint.get().map_or("", String::as_str))
     }
 
     /// Names of the preset voices, sorted; empty for Base and VoiceDesign.
@@ -37,7 +60,12 @@ impl Model {
         self.config.speakers.keys().map(String::as_str)
     }
 
-    /// Every tensor of the checkpoint, those of parts that are not used yet among them.
+    /// What makes a speaker vector of a recording, where the model has it.
+    pub(crate) fn speaker_encoder(&self) -> Option<&SpeakerWeights> {
+        self.weights.speaker.as_ref()
+    }
+
+    /// Every tensor of the checkpoint, those that are not used among them.
     pub fn tensors(&self) -> Result<Vec<TensorInfo>> {
         let files = Weights::files(&self.source)?;
         Ok(Weights::STEMS.into_iter().zip(&files).flat_map(|(stem, file)| file.list(stem)).collect())

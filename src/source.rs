@@ -92,10 +92,13 @@ impl ModelSource {
                 };
                 map().map(|m| FileBytes(Arc::new(Backing::Mapped(m)))).map_err(|e| match folder.is_dir() {
                     true => Error::file(path.clone(), e),
-                    false => Error::checkpoint(
-                        folder.display().to_string(),
-                        "is no folder; expected one that holds config.json, model.safetensors, speech_tokenizer/…",
-                    ),
+                    false => {
+                        use std::io::ErrorKind::{NotADirectory, NotFound};
+                        let kind = if folder.exists() { NotADirectory } else { NotFound };
+                        let words =
+                            "is no folder; expected one that holds config.json, model.safetensors, speech_tokenizer/…";
+                        Error::file(folder, std::io::Error::new(kind, words))
+                    }
                 })
             }
             #[cfg(feature = "demo")]

@@ -1,13 +1,17 @@
 //! The conformance run: a request as JSON, everything that an utterance chose as JSON, and the comparison of two
 //! such outputs. Documented by `qwentts help trace`; stable.
 
+use crate::audio;
 use crate::backend::Recording;
 use crate::error::{Error, Result};
 use crate::frame::End;
 use crate::frame::{Frame, GROUPS, SAMPLES_PER_FRAME};
+use crate::model::Model;
 use crate::request::{Randomness, ReferenceSpeech, Regex, Request, SamplingOptions, Voice, VoicePrompt};
 use crate::speech::{Bare, PromptIds, Speech, Text};
+use crate::voice::{Cloning, SavedVoice};
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
 /// R.json, field by field. `FIELDS` lists the names for the error on an unknown one.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -24,6 +28,9 @@ pub struct TraceRequest {
     pub speaker_vector: Option<Vec<f32>>,
     pub ref_codes: Option<Vec<Frame>>,
     pub ref_text: Option<String>,
+    pub ref_audio: Option<std::path::PathBuf>,
+    pub xvec_only: bool,
+    pub append_silence: bool,
     #[serde(flatten)]
     pub sampling: SamplingOptions,
     pub greedy: bool,
@@ -35,7 +42,7 @@ pub struct TraceRequest {
 }
 
 /// Every field of a request.
-pub const FIELDS: [&str; 26] = [
+pub const FIELDS: [&str; 29] = [
     "text",
     "pieces",
     "text_ids",
@@ -46,6 +53,9 @@ pub const FIELDS: [&str; 26] = [
     "speaker_vector",
     "ref_codes",
     "ref_text",
+    "ref_audio",
+    "xvec_only",
+    "append_silence",
     "do_sample",
     "temperature",
     "top_k",
@@ -127,7 +137,26 @@ impl TraceRequest {
         })
     }
 
-    /// The text and the request that these fields say.
+    /// The voice of `ref_audio`; `None` where there is none.
+    fn heard(&self, model: &Arc<Model>) -> Result<Option<Voice>> {
+        let Some(path) = &self.ref_audio else { return Ok(None) };
+        let given = [self.speaker.is_some(), self.speaker_vector.is_some(), self.ref_codes.is_some()];
+        if given.contains(&true) {
+            return Err(Error::request("ref_audio", "stands in place of speaker, speaker_vector and ref_codes"));
+        }
+        if !self.xvec_only && self.ref_text.is_none() {
+            return Err(Error::request("ref_text", "is missing; without the words of ref_audio set xvec_only"));
+        }
+        let cloning = Cloning {
+            transcript: self.ref_text.clone().filter(|_| !self.xvec_only),
+            append_silence: self.append_silence,
+            ..Default::default()
+        };
+        let voice = SavedVoice::create(model, &audio::read(path, audio::LONGEST_S)?, &cloning)?;
+        Ok(Some(Voice::Cloned(voice.prompt)))
+    }
+
+    /// The text and the request that these fields say, but for the voice of `ref_audio`, which takes a model to hear.
     pub fn settle(&self) -> Result<(Text, Request)> {
         let text = match (&self.text, &self.pieces, &self.text_ids) {
             (Some(text), None, None) => Text::Whole(text.clone()),
@@ -135,8 +164,12 @@ impl TraceRequest {
             (None, None, Some(ids)) => Text::Ids(ids.clone()),
             _ => return Err(Error::request("text", "give exactly one of text, pieces and text_ids")),
         };
+        if self.ref_audio.is_none() && (self.xvec_only || self.append_silence) {
+            return Err(Error::request("ref_audio", "is missing; xvec_only and append_silence are of it"));
+        }
         let reference = match (&self.ref_codes, &self.ref_text) {
             (None, None) => None,
+            (None, Some(_)) if self.ref_audio.is_some() => None,
             (Some(frames), Some(transcript)) => {
                 Some(ReferenceSpeech { frames: frames.clone(), transcript: transcript.clone() })
             }
@@ -181,7 +214,11 @@ impl TraceRequest {
 /// Runs a request to its end. With `onto`, every frame is fed back as that earlier output has it, so that each
 /// choice is made from the same past and one difference does not hide the next.
 pub fn run(bare: impl Into<Bare>, request: &TraceRequest, onto: Option<&Trace>) -> Result<Run> {
-    let (text, settled) = request.settle()?;
+    let bare = bare.into();
+    let (text, mut settled) = request.settle()?;
+    if let Some(voice) = request.heard(bare.model())? {
+        settled.voice = voice;
+    }
     let mut speech = Speech::new(bare, text, &settled)?;
     speech.record();
     let forced = request.forced_frames.as_ref().or(onto.map(|o| &o.frames));

@@ -301,6 +301,21 @@ fn codec_config_values_that_nobody_knows() {
             json!([&[8, 5, 4, 3][..], &[1; 66]].concat()),
             "decoder_config.upsample_rates has 70 entries; expected 16 at most",
         ),
+        (
+            "/encoder_config/pad_mode".into(),
+            json!("replicate"),
+            r#"encoder_config.pad_mode is "replicate"; only "constant" is known"#,
+        ),
+        (
+            "/encoder_config/upsampling_ratios".into(),
+            json!([8, 6, 5, 2]),
+            "encoder_config: twice the product of upsampling_ratios is 960; only 1920 is known",
+        ),
+        (
+            "/encoder_config/num_quantizers".into(),
+            json!(15),
+            "encoder_config.num_quantizers is 15; expected 16 or more",
+        ),
     ] {
         let file = "speech_tokenizer/config.json";
         Folder::new().set(file, &pointer, value).says(file, words);

@@ -2,6 +2,8 @@
 //! compile or speak, a misuse without an answer, a close or cancel that hangs. Each file of tests/c says what it would catch.
 #![cfg(target_os = "linux")] // `cc`, `nm` and ELF's names
 
+mod support;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
@@ -10,6 +12,11 @@ use std::{env, fs};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 const WARNINGS: [&str; 5] = ["-Wall", "-Wextra", "-Werror", "-pedantic", "-g"];
+
+/// Whether the library is built with AddressSanitizer; then so is what the C tests compile.
+fn sanitized() -> bool {
+    option_env!("RUSTFLAGS").is_some_and(|flags| flags.contains("sanitizer=address"))
+}
 
 /// The shared library that belongs to this test; cargo makes it with the library that other tests use.
 fn library() -> PathBuf {
@@ -56,6 +63,9 @@ fn compile(source: &str, language: &str) -> PathBuf {
         compiler.arg("-D_POSIX_C_SOURCE=200809L");
     }
     compiler.arg(format!("-std={language}")).args(WARNINGS);
+    if sanitized() {
+        compiler.arg("-fsanitize=address");
+    }
     for include in ["include", "ffi_examples/cpp"] {
         compiler.arg("-I").arg(Path::new(ROOT).join(include));
     }
@@ -78,15 +88,24 @@ fn says(path: &Path) -> String {
     String::from_utf8(done.stdout).unwrap()
 }
 
+/// The names that nm lists of a library, sorted.
+fn names(nm: &[&str], of: &Path) -> Vec<String> {
+    let seen = run(Command::new("nm").args(nm).arg("--defined-only").arg(of)).stdout;
+    let seen = String::from_utf8(seen).unwrap();
+    let mut seen: Vec<String> =
+        seen.lines().filter_map(|line| line.split_whitespace().nth(2)).map(str::to_owned).collect();
+    seen.sort_unstable();
+    seen
+}
+
 #[test]
 fn only_the_abi_can_be_seen_and_it_is_the_committed_one() {
-    let seen = run(Command::new("nm").args(["-D", "--defined-only"]).arg(library())).stdout;
-    let seen = String::from_utf8(seen).unwrap();
-    let mut seen: Vec<&str> = seen.lines().filter_map(|line| line.split_whitespace().nth(2)).collect();
-    seen.sort_unstable();
+    let seen = names(&["-D"], &library());
     let committed = fs::read_to_string(Path::new(ROOT).join("tests/c/symbols.txt")).unwrap();
     let committed: Vec<&str> = committed.lines().collect();
     assert_eq!(seen, committed, "left is the library, right tests/c/symbols.txt");
+    let archive = names(&["-g"], &installed().join("lib/libqwentts.a"));
+    assert_eq!(archive, committed, "left is the static library, right tests/c/symbols.txt");
     assert!(committed.iter().all(|name| name.starts_with("qwentts_")));
     // And each is in the header.
     let header = fs::read_to_string(Path::new(ROOT).join("include/qwentts.h")).unwrap();
@@ -120,6 +139,66 @@ fn closes_cancels_and_forks_in_bad_moments() {
 #[test]
 fn streams_of_many_threads_live_text_handles_and_events() {
     assert_eq!(says(&compile("tests/c/streams.c", "c99")), "");
+}
+
+// ---- much time -------------------------------------------------------------------------------------------------
+
+/// So many seconds of the storm, and what became of its streams.
+fn storm(seconds: u64) -> String {
+    let model = support::checkpoint("tiny-0b6-custom", 2);
+    let said = run(program(&compile("tests/c/storm.c", "c99")).arg(seconds.to_string()).arg(model));
+    assert_eq!(String::from_utf8_lossy(&said.stderr), "", "the library printed");
+    String::from_utf8(said.stdout).unwrap()
+}
+
+fn soak_seconds() -> u64 {
+    env::var("SOAK_SECONDS").map_or(600, |seconds| seconds.parse().unwrap())
+}
+
+#[test]
+fn a_storm_of_streams() {
+    println!("{}", storm(6));
+}
+
+#[test]
+#[ignore = "needs minutes: make soak-c"]
+fn a_long_storm_under_address_sanitizer() {
+    assert!(sanitized(), "is not built with AddressSanitizer: make soak-c");
+    // It watches both sides.
+    let faults = compile("tests/c/faults.c", "c99");
+    for (fault, report, place) in [
+        ("library", "heap-buffer-overflow", "ring.rs"),
+        ("caller", "heap-buffer-overflow", "faults.c"),
+        ("leak", "LeakSanitizer", "qwentts"),
+    ] {
+        let done = program(&faults).arg(fault).output().unwrap();
+        let said = String::from_utf8_lossy(&done.stderr);
+        assert!(!done.status.success() && said.contains(report) && said.contains(place), "{fault}: {said}");
+    }
+    println!("AddressSanitizer on both sides: {}", storm(soak_seconds()));
+}
+
+/// What helgrind can see, and what it cannot, is in tests/c/valgrind.supp.
+fn helgrind(source: &str) -> Command {
+    let mut valgrind = Command::new("valgrind");
+    valgrind.args(["--tool=helgrind", "-q", "--error-exitcode=9", "--fair-sched=yes"]);
+    valgrind.arg(format!("--suppressions={ROOT}/tests/c/valgrind.supp"));
+    valgrind.arg(compile(source, "c99")).env("LD_LIBRARY_PATH", folder());
+    valgrind
+}
+
+#[test]
+#[ignore = "needs valgrind and minutes: make soak-c"]
+fn a_storm_under_helgrind() {
+    let done = helgrind("tests/c/faults.c").arg("race").output().unwrap();
+    let said = String::from_utf8_lossy(&done.stderr);
+    assert!(
+        done.status.code() == Some(9) && said.contains("Possible data race") && said.contains("faults.c"),
+        "{said}"
+    );
+    let model = support::checkpoint("tiny-0b6-custom", 2);
+    let done = run(helgrind("tests/c/storm.c").arg("20").arg(model));
+    println!("helgrind: {}", String::from_utf8_lossy(&done.stdout));
 }
 
 // ---- the examples ----------------------------------------------------------------------------------------------

@@ -40,7 +40,11 @@ struct Case {
 
 impl Case {
     fn request(&self) -> TraceRequest {
-        TraceRequest::parse(self.request.to_string().as_bytes()).unwrap()
+        let mut request = TraceRequest::parse(self.request.to_string().as_bytes()).unwrap();
+        if let Some(audio) = &mut request.ref_audio {
+            *audio = support::goldens().join("audio").join(&audio);
+        }
+        request
     }
 }
 
@@ -154,6 +158,15 @@ fn the_official_package_would_have_said_the_same() {
 fn every_mode_layout_size_and_seed_is_among_the_cases() {
     let cases = cases();
     for size in ["0b6", "1b7"] {
+        let heard = |what: &str, test: &dyn Fn(&TraceRequest) -> bool| {
+            let of_size = cases.values().filter(|c| c.checkpoint.contains(size)).map(Case::request);
+            assert!(of_size.into_iter().any(|r| r.ref_audio.is_some() && test(&r)), "no case of {size}: {what}");
+        };
+        for whole in [false, true] {
+            let layout = |r: &TraceRequest| (r.layout.as_deref() == Some("whole")) == whole;
+            heard("recording, speaker vector", &|r| r.xvec_only && layout(r));
+            heard("recording, in context", &|r| !r.xvec_only && layout(r));
+        }
         for seed in [1, 2] {
             let has = |what: &str, test: &dyn Fn(&TraceRequest) -> bool| {
                 let found = cases.values().any(|c| c.checkpoint.contains(size) && c.seed == seed && test(&c.request()));
@@ -190,7 +203,7 @@ fn text_that_arrives_in_pieces_speaks_as_the_whole_does() {
     for (name, case) in cases() {
         let request = case.request();
         let streaming = request.layout.as_deref() == Some("streaming")
-            || (request.layout.is_none() && request.speaker_vector.is_some());
+            || (request.layout.is_none() && (request.speaker_vector.is_some() || request.ref_audio.is_some()));
         let (true, Some(text)) = (streaming, &request.text) else { continue };
         let pieces = text.chars().map(String::from).collect();
         let live = TraceRequest { text: None, pieces: Some(pieces), ..request.clone() };

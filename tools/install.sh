@@ -18,6 +18,22 @@ install -m 644 "$built/libqwentts.a" "$lib/libqwentts.a"
 if command -v strip > /dev/null; then
     strip --strip-debug "$lib/libqwentts.so.$version" "$lib/libqwentts.a"
 fi
+# As cargo makes it, the archive shows all that is in it, Rust's runtime and a C library among that, which another archive may
+# have, too. One object of what the ABI needs, with no other name to be seen, meets nobody.
+if [ "$(uname -s)" = Linux ] && command -v ld > /dev/null && command -v objcopy > /dev/null && command -v ar > /dev/null; then
+    work=$(mktemp -d)
+    trap 'rm -rf "$work"' EXIT
+    sed -n 's/.*[ *]\(qwentts_[a-z_]*\)(.*/\1/p' include/qwentts.h | sort -u > "$work/names"
+    # shellcheck disable=SC2046 # a word each
+    ld -r --force-group-allocation $(sed 's/^/-u /' "$work/names") "$lib/libqwentts.a" -o "$work/qwentts.o"
+    # What rustc keeps for its own linking is of no use here, and ar would have it read by a plugin of another LLVM.
+    objcopy --keep-global-symbols="$work/names" -R .llvmbc -R .llvmcmd "$work/qwentts.o"
+    rm "$lib/libqwentts.a"
+    ar rcs "$lib/libqwentts.a" "$work/qwentts.o"
+    chmod 644 "$lib/libqwentts.a"
+else
+    echo "no ld, objcopy and ar: libqwentts.a shows more names than qwentts.h has" >&2
+fi
 ln -sf "libqwentts.so.$version" "$lib/libqwentts.so.$major"
 ln -sf "libqwentts.so.$major" "$lib/libqwentts.so"
 

@@ -28,6 +28,38 @@ impl Signal {
         Signal { data, channels, past: columns, len, stride }
     }
 
+    /// x [channels][len] with `edge` columns on either side that mirror it without repeating its first and last; len must
+    /// be over `edge`. A causal convolution over it is one whose taps stand around their output.
+    pub fn mirrored(channels: usize, edge: usize, x: &[f32]) -> Signal {
+        let len = x.len() / channels;
+        let stride = 2 * edge + len + LANES;
+        let mut signal = Signal { data: vec![0.0; channels * stride], channels, past: 2 * edge, len, stride };
+        for (row, x) in signal.data.chunks_exact_mut(stride).zip(x.chunks_exact(len)) {
+            row[edge..edge + len].copy_from_slice(x);
+            for i in 0..edge {
+                row[i] = x[edge - i];
+                row[edge + len + i] = x[len - 2 - i];
+            }
+        }
+        signal
+    }
+
+    /// For `conv_strided`: `past` [channels][stride] and behind it x [channels][len], zeros up to whole strides. Each
+    /// channel lies as `stride` rows, row j with every stride-th column from j on.
+    pub fn strided(channels: usize, stride: usize, past: &[f32], x: &[f32]) -> Signal {
+        let len = x.len() / channels;
+        let columns = len.div_ceil(stride);
+        let row = 1 + columns + LANES;
+        let mut data = vec![0.0; channels * stride * row];
+        let rows = data.chunks_exact_mut(stride * row);
+        for ((rows, past), x) in rows.zip(past.chunks_exact(stride)).zip(x.chunks_exact(len)) {
+            for (t, x) in past.iter().chain(x).enumerate() {
+                rows[t % stride * row + t / stride] = *x;
+            }
+        }
+        Signal { data, channels: channels * stride, past: 1, len: columns, stride: row }
+    }
+
     /// The new columns, a channel at a time.
     pub fn rows_mut(&mut self) -> impl Iterator<Item = &mut [f32]> {
         let (past, len) = (self.past, self.len);
@@ -101,8 +133,25 @@ const COLUMNS_TOGETHER: usize = 256;
 
 /// Causal convolution along time: weight [out, in, k], y [out][len]; x must hold (k - 1) * dilation past columns.
 pub fn conv(threads: &Threads, conv: &Conv, dilation: usize, x: &Signal, y: &mut [f32]) {
-    let &[_, input, taps] = &conv.weight.shape[..] else { return };
+    let &[_, _, taps] = &conv.weight.shape[..] else { return };
     debug_assert_eq!(x.past, (taps - 1) * dilation);
+    let offsets: Vec<usize> = (0..taps).map(|k| k * dilation).collect();
+    conv_at(threads, conv, &offsets, 1, x, y);
+}
+
+/// Causal convolution that keeps one output of `stride`: weight [out, in, 2 stride], y [out][columns of x]; x is laid by
+/// `Signal::strided`. Output t meets inputs (t - 1) * stride to (t + 1) * stride - 1.
+pub fn conv_strided(threads: &Threads, conv: &Conv, stride: usize, x: &Signal, y: &mut [f32]) {
+    let &[_, _, taps] = &conv.weight.shape[..] else { return };
+    debug_assert_eq!((x.past, taps), (1, 2 * stride));
+    let offsets: Vec<usize> = (0..taps).map(|k| k % stride * x.stride + k / stride).collect();
+    conv_at(threads, conv, &offsets, stride, x, y);
+}
+
+/// A convolution whose tap k meets, for output t, place `offsets[k]` + t of an input channel's `rows` rows.
+fn conv_at(threads: &Threads, conv: &Conv, offsets: &[usize], rows: usize, x: &Signal, y: &mut [f32]) {
+    let &[_, input, taps] = &conv.weight.shape[..] else { return };
+    let reach = Reach { offsets, channel: rows * x.stride };
     for_dtype!(conv.weight.dtype, W, {
         let numbers = W::numbers(conv.weight.bytes());
         let row = |r: usize| &numbers[r * input * taps..][..input * taps];
@@ -121,10 +170,10 @@ pub fn conv(threads: &Threads, conv: &Conv, dilation: usize, x: &Signal, y: &mut
                         let r = first + c;
                         if c + 6 <= channels {
                             let rows = [row(r), row(r + 1), row(r + 2), row(r + 3), row(r + 4), row(r + 5)];
-                            conv_tiles::<W, 6>(rows, &conv.bias[r..], taps, dilation, x, start..end, out);
+                            conv_tiles::<W, 6>(rows, &conv.bias[r..], &reach, x, start..end, out);
                             c += 6;
                         } else {
-                            conv_tiles::<W, 1>([row(r)], &conv.bias[r..], taps, dilation, x, start..end, out);
+                            conv_tiles::<W, 1>([row(r)], &conv.bias[r..], &reach, x, start..end, out);
                             c += 1;
                         }
                     }
@@ -134,20 +183,25 @@ pub fn conv(threads: &Threads, conv: &Conv, dilation: usize, x: &Signal, y: &mut
     })
 }
 
+/// Where a convolution's taps lie: places within an input channel's numbers, and how many those are.
+struct Reach<'a> {
+    offsets: &'a [usize],
+    channel: usize,
+}
+
 /// R output channels over some columns, 16 at a time.
 #[inline(always)]
 fn conv_tiles<W: Stored, const R: usize>(
     rows: [&[W::One]; R],
     bias: &[f32],
-    taps: usize,
-    dilation: usize,
+    reach: &Reach,
     x: &Signal,
     columns: std::ops::Range<usize>,
     out: &mut [f32],
 ) {
     let end = columns.end;
     for t in columns.step_by(LANES) {
-        let sums = conv_tile::<W, R>(rows, taps, dilation, x, t);
+        let sums = conv_tile::<W, R>(rows, reach, x, t);
         let width = LANES.min(end - t);
         for r in 0..R {
             for (y, s) in out[r * x.len + t..][..width].iter_mut().zip(&sums[r]) {
@@ -161,16 +215,16 @@ fn conv_tiles<W: Stored, const R: usize>(
 #[inline(always)]
 fn conv_tile<W: Stored, const R: usize>(
     rows: [&[W::One]; R],
-    taps: usize,
-    dilation: usize,
+    reach: &Reach,
     x: &Signal,
     t: usize,
 ) -> [[f32; LANES]; R] {
     let mut sums = [[0.0f32; LANES]; R];
-    for (i, x) in x.data.chunks_exact(x.stride).enumerate() {
+    let taps = reach.offsets.len();
+    for (i, x) in x.data.chunks_exact(reach.channel).enumerate() {
         let weights: [&[W::One]; R] = std::array::from_fn(|r| &rows[r][i * taps..][..taps]);
-        for k in 0..taps {
-            let Some(x) = x[t + k * dilation..].first_chunk::<LANES>() else { return sums };
+        for (k, offset) in reach.offsets.iter().enumerate() {
+            let Some(x) = x[t + offset..].first_chunk::<LANES>() else { return sums };
             for r in 0..R {
                 fma(&mut sums[r], &[W::widen(weights[r][k]); LANES], x);
             }
@@ -345,6 +399,69 @@ mod tests {
             if len > 2 {
                 assert_eq!(run(1, &[1, len - 2, 1]), whole, "cutting");
             }
+        }
+    }
+
+    #[test]
+    fn strided_conv_takes_one_output_of_each_stride() {
+        let mut numbers = Numbers::new(6);
+        for (input, out, stride, len) in
+            [(1, 1, 2, 1), (1, 3, 4, 4), (3, 7, 5, 13), (4, 8, 8, 100), (2, 13, 6, 1), (5, 6, 2, 67)]
+        {
+            let (conv_w, w) = random_conv(&mut numbers, [out, input, 2 * stride], out);
+            let (past, x) = (numbers.some(input * stride), numbers.some(input * len));
+            let at = |i: usize, t: usize| match t.checked_sub(stride) {
+                None => past[i * stride + t],
+                Some(t) => {
+                    if t < len {
+                        x[i * len + t]
+                    } else {
+                        0.0
+                    }
+                }
+            };
+            let columns = len.div_ceil(stride);
+            let mut expected = Vec::new();
+            for (c, t) in (0..out).flat_map(|c| (0..columns).map(move |t| (c, t))) {
+                let taps = (0..input).flat_map(|i| (0..2 * stride).map(move |k| (i, k)));
+                let products = taps
+                    .map(|(i, k)| f64::from(w[(c * input + i) * 2 * stride + k]) * f64::from(at(i, t * stride + k)));
+                expected.push(f64::from(conv_w.bias[c]) + products.sum::<f64>());
+            }
+            let run = |count| {
+                let mut y = vec![f32::NAN; out * columns];
+                let signal = Signal::strided(input, stride, &past, &x);
+                conv_strided(&threads(count), &conv_w, stride, &signal, &mut y);
+                y
+            };
+            assert_near(&run(1), &expected, "strided conv");
+            assert_eq!(run(3), run(1), "threads");
+        }
+    }
+
+    #[test]
+    fn conv_over_a_mirrored_signal_stands_around_its_output() {
+        let mut numbers = Numbers::new(7);
+        for (input, out, taps, dilation, len) in [(1, 1, 3, 1, 2), (3, 5, 5, 1, 9), (2, 7, 3, 4, 40), (4, 3, 1, 1, 6)] {
+            let (conv_w, w) = random_conv(&mut numbers, [out, input, taps], out);
+            let x = numbers.some(input * len);
+            let edge = (taps - 1) * dilation / 2;
+            let mirror = |t: isize| {
+                let t = t.unsigned_abs();
+                if t < len { t } else { 2 * (len - 1) - t }
+            };
+            let mut expected = Vec::new();
+            for (c, t) in (0..out).flat_map(|c| (0..len).map(move |t| (c, t))) {
+                let taps_of = (0..input).flat_map(|i| (0..taps).map(move |k| (i, k)));
+                let products = taps_of.map(|(i, k)| {
+                    let t = mirror((t + k * dilation) as isize - edge as isize);
+                    f64::from(w[(c * input + i) * taps + k]) * f64::from(x[i * len + t])
+                });
+                expected.push(f64::from(conv_w.bias[c]) + products.sum::<f64>());
+            }
+            let mut y = vec![f32::NAN; out * len];
+            conv(&threads(1), &conv_w, dilation, &Signal::mirrored(input, edge, &x), &mut y);
+            assert_near(&y, &expected, "mirrored conv");
         }
     }
 

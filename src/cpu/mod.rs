@@ -3,15 +3,19 @@
 
 pub(crate) mod along_time;
 mod codec;
+mod encoder;
 pub(crate) mod lanes;
+mod mel;
 pub(crate) mod ops;
 mod predictor;
 pub(crate) mod sample;
 pub(crate) mod simd;
+mod speaker;
 mod stack;
 mod talker;
 
 pub use codec::CodecSlot;
+pub use mel::{log_mel, mel_frames};
 pub use sample::philox_uniform;
 pub use simd::vector_bits;
 
@@ -22,10 +26,13 @@ use crate::model::Model;
 use crate::prompt::Position;
 use crate::request::{Randomness, Sampling};
 use crate::state::CodecState;
+use crate::weights::SpeakerWeights;
 use codec::Codec;
+use encoder::Encoder;
 use predictor::Predictor;
 use sample::{Source, TalkerRules, choose};
 use simd::Threads;
+use speaker::SpeakerEncoder;
 use stack::Kv;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -177,6 +184,62 @@ impl Reference {
         match samples.iter().all(|s| s.is_finite()) {
             true => Ok(samples),
             false => Err(self.model.blame("codec decode", "samples are not finite")),
+        }
+    }
+
+    /// The frames of a recording, one for each 1920 samples begun: the codec's other half, which a clone's reference and
+    /// `codec encode` go through. `samples`: 24 kHz, mono, finite, one at least; memory grows with them by 90 kB a second
+    /// at the published sizes. A checkpoint without a codec encoder, and weights that are not finite, are errors.
+    pub fn encode(&self, samples: &[f32]) -> Result<Vec<Frame>> {
+        let (config, weights) = (&self.model.config, &self.model.weights);
+        let (Some(encoder), Some(weights)) = (&config.encoder, &weights.encoder) else {
+            let file = self.model.source.describe("speech_tokenizer");
+            return Err(Error::checkpoint(file, "holds no codec encoder (tensors encoder.*)"));
+        };
+        self.check_samples(samples, 1)?;
+        let encoder = Encoder { config: encoder, codec: &config.codec, weights, threads: &self.threads };
+        let frames = self.threads.install(|| encoder.encode(samples));
+        frames.ok_or_else(|| self.model.blame("codec encode", "what the codes are chosen from is not finite"))
+    }
+
+    /// Who speaks in a recording, as a vector of the talker's width: what stands in a clone's prompt. `samples`: 24 kHz,
+    /// mono, finite, at least as many as `fewest_samples` says. Not scaled to any length. Memory grows with them by
+    /// 4 MB a second at the published sizes. A checkpoint without a speaker encoder, which only Base models have, and
+    /// weights that are not finite, are errors.
+    pub fn speaker_vector(&self, samples: &[f32]) -> Result<Vec<f32>> {
+        let weights = self.speaker()?;
+        self.check_samples(samples, self.fewest_samples()?)?;
+        let encoder = SpeakerEncoder { weights, threads: &self.threads };
+        let vector = self.threads.install(|| encoder.run(&log_mel(samples)));
+        match vector.iter().all(|x| x.is_finite()) {
+            true => Ok(vector),
+            false => Err(self.model.blame("speaker encoder", "the vector is not finite")),
+        }
+    }
+
+    /// The fewest samples that the speaker encoder's mirrored edges allow; 53 ms at the published sizes.
+    pub fn fewest_samples(&self) -> Result<usize> {
+        let weights = self.speaker()?;
+        Ok(mel::FEWEST_SAMPLES.max(speaker::fewest_frames(weights) * mel::HOP))
+    }
+
+    fn speaker(&self) -> Result<&SpeakerWeights> {
+        self.model.speaker_encoder().ok_or_else(|| {
+            let file = self.model.source.describe("model.safetensors");
+            Error::checkpoint(file, "holds no speaker encoder (tensors speaker_encoder.*), which a Base model has")
+        })
+    }
+
+    fn check_samples(&self, samples: &[f32], fewest: usize) -> Result<()> {
+        if samples.len() < fewest {
+            let what = format!("has {} samples; expected {fewest} at least", samples.len());
+            return Err(Error::request("ref_audio", what));
+        }
+        match samples.iter().position(|s| !s.is_finite()) {
+            None => Ok(()),
+            Some(at) => {
+                Err(Error::request("ref_audio", format!("sample {at} is {}; expected finite ones", samples[at])))
+            }
         }
     }
 

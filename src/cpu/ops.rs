@@ -134,6 +134,28 @@ fn dot(a: &[f32], b: &[f32]) -> f32 {
     add_lanes(sum)
 }
 
+/// y[t][r] = the squared distance of x[t] and table row r: x [t][width], table [rows][width], y [t][rows].
+pub fn distances(threads: &Threads, table: &[f32], width: usize, x: &[f32], y: &mut [f32]) {
+    let rows = table.len() / width;
+    threads.split(
+        y,
+        rows,
+        table.len(),
+        #[inline(always)]
+        |first, piece| {
+            let mut apart = vec![0.0; width];
+            for (y, x) in piece.chunks_exact_mut(rows).zip(x[first * width..].chunks_exact(width)) {
+                for (y, row) in y.iter_mut().zip(table.chunks_exact(width)) {
+                    for ((a, x), r) in apart.iter_mut().zip(x).zip(row) {
+                        *a = x - r;
+                    }
+                    *y = dot(&apart, &apart);
+                }
+            }
+        },
+    );
+}
+
 /// x [rows][columns] to y [columns][rows].
 pub fn transpose(x: &[f32], columns: usize, y: &mut [f32]) {
     let rows = x.len() / columns;
@@ -206,6 +228,17 @@ pub fn gelu(x: &mut [f32]) {
     for x in x {
         *x *= 0.5 * (1.0 + libm::erff(*x * std::f32::consts::FRAC_1_SQRT_2));
     }
+}
+
+/// x = ELU(x): x, and under 0 exp(x) - 1.
+pub fn elu(threads: &Threads, x: &mut [f32]) {
+    // An exponential is some 32 multiply-adds.
+    threads.split(x, 1, 32, |_, x| x.iter_mut().filter(|x| **x < 0.0).for_each(|x| *x = x.exp_m1()));
+}
+
+/// x = max(x, 0); NaN stays NaN, so that it is found.
+pub fn relu(x: &mut [f32]) {
+    x.iter_mut().filter(|x| **x < 0.0).for_each(|x| *x = 0.0);
 }
 
 /// x += scale * y, scale per column; without scale, x += y.
@@ -365,6 +398,34 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn distances_and_rectifiers_do_as_they_are_called() {
+        let mut numbers = Numbers::new(6);
+        for (width, rows, t) in [(1, 1, 1), (3, 5, 2), (16, 4, 3), (37, 300, 40)] {
+            let (table, x) = (numbers.some(rows * width), numbers.some(t * width));
+            let run = |count| {
+                let mut y = vec![f32::NAN; t * rows];
+                distances(&threads(count), &table, width, &x, &mut y);
+                y
+            };
+            let y = run(1);
+            for (i, r) in (0..t).flat_map(|i| (0..rows).map(move |r| (i, r))) {
+                let square = |j: usize| (f64::from(x[i * width + j]) - f64::from(table[r * width + j])).powi(2);
+                let expected: f64 = (0..width).map(square).sum();
+                assert!((f64::from(y[i * rows + r]) - expected).abs() < 1e-5 * expected + 1e-6);
+            }
+            assert_eq!(run(3), y, "threads");
+        }
+        let mut x: Vec<f32> = numbers.some(100_000).iter().map(|x| 8.0 * x).chain([f32::NAN]).collect();
+        let expected: Vec<f64> = x.iter().map(|&x| if x < 0.0 { f64::from(x).exp_m1() } else { x.into() }).collect();
+        let mut rectified = x.clone();
+        relu(&mut rectified);
+        assert!(rectified.iter().zip(&x).all(|(y, x)| y.to_bits() == if *x < 0.0 { 0 } else { x.to_bits() }));
+        elu(&threads(3), &mut x);
+        assert!(x.pop().is_some_and(f32::is_nan));
+        assert!(x.iter().zip(expected).all(|(x, e)| (f64::from(*x) - e).abs() < 1e-6 * e.abs().max(0.1)));
     }
 
     #[test]

@@ -6,6 +6,8 @@
 //! the later they are taken, which is why a word is marked only when the reader has come to it.
 
 use super::ring::{Ended, Read, Ring};
+#[cfg(target_os = "linux")]
+use crate::error::Result;
 use crate::frame::{End, FRAME_TIME};
 use std::sync::Arc;
 
@@ -42,6 +44,8 @@ pub struct Events {
 #[derive(Default)]
 pub struct Cursor {
     first_sound: bool,
+    /// Its own copy: words are looked for where nobody waits, and a long one takes a millisecond.
+    text: SpokenText,
     words: Words,
 }
 
@@ -54,11 +58,16 @@ impl Events {
     pub fn next_event(&mut self) -> Read<Event> {
         self.ring.next_event(&mut self.cursor)
     }
+
+    /// As `AudioReader::event_handle`, for who has not the reader.
+    #[cfg(target_os = "linux")]
+    pub fn event_handle(&self) -> Result<Arc<std::os::fd::OwnedFd>> {
+        self.ring.readiness()
+    }
 }
 
 /// What a ring knows that events come from.
-pub struct Progress<'a> {
-    pub text: &'a SpokenText,
+pub struct Progress {
     pub first_sound_ms: Option<f64>,
     pub samples_per_frame: usize,
     pub read_samples: usize,
@@ -70,6 +79,12 @@ pub struct Progress<'a> {
 }
 
 impl Cursor {
+    /// Takes over the text that has come. The ring's part, under its lock: no more than a copy of what is new.
+    pub fn hear(&mut self, spoken: &SpokenText) {
+        self.text.catch_up(spoken);
+    }
+
+    /// The next event of the text that was heard. The caller's part, without the lock.
     pub fn next(&mut self, progress: &Progress) -> Read<Event> {
         if let (false, Some(after_ms)) = (self.first_sound, progress.first_sound_ms) {
             self.first_sound = true;
@@ -77,7 +92,7 @@ impl Cursor {
         }
         // Who stops for another reason than the end of his text has not said all of it.
         let whole = progress.ended.filter(|ended| ended.end == End::Eos).map(|_| progress.made_samples);
-        match self.words.next(progress.text, progress.samples_per_frame, progress.read_samples, whole) {
+        match self.words.next(&self.text, progress.samples_per_frame, progress.read_samples, whole) {
             Some(mark) => Read::Got(Event::Word(mark)),
             None => progress.over.map_or(Read::NotYet, Read::Ended),
         }
@@ -100,6 +115,13 @@ impl SpokenText {
             self.arrivals.push((self.text.len(), frames));
         }
         self.text.push_str(piece);
+    }
+
+    /// Becomes what `of` is, of which it was an earlier state.
+    fn catch_up(&mut self, of: &SpokenText) {
+        self.text.push_str(&of.text[self.text.len()..]);
+        self.arrivals.extend_from_slice(&of.arrivals[self.arrivals.len()..]);
+        self.settled = of.settled;
     }
 
     /// Nothing that comes belongs to the last word.
@@ -236,6 +258,26 @@ mod tests {
         assert_eq!(all(&mut words, &text, 6400, None), []);
         assert_eq!(all(&mut words, &text, 6401, None), [("two".into(), 6400)]);
         assert_eq!(all(&mut words, &text, 1 << 20, None), []);
+    }
+
+    #[test]
+    fn who_follows_a_text_marks_what_is_in_it() {
+        let (mut text, mut follows) = (SpokenText::default(), SpokenText::default());
+        let (mut words, mut followed) = (Words::default(), Words::default());
+        for (n, piece) in ["o", "ne tw", "", "o! thr", "ee 你好", " ", "four"].into_iter().enumerate() {
+            text.push(piece, n / 2);
+            if n % 3 == 2 {
+                text.settle();
+            }
+            follows.catch_up(&text);
+            let marks = all(&mut words, &text, 6000 * n, None);
+            assert_eq!(all(&mut followed, &follows, 6000 * n, None), marks);
+        }
+        text.settle();
+        follows.catch_up(&text);
+        let marks = all(&mut words, &text, 1 << 20, Some(1 << 20));
+        assert_eq!(marks.last().unwrap().0, "four");
+        assert_eq!(all(&mut followed, &follows, 1 << 20, Some(1 << 20)), marks);
     }
 
     #[test]

@@ -9,10 +9,10 @@ mod inbox;
 mod orders;
 #[cfg(target_os = "linux")]
 mod readiness;
-mod resample;
+pub(crate) mod resample;
 mod ring;
 #[cfg(all(test, not(qwentts_loom)))]
-mod scripted;
+pub(crate) mod scripted;
 mod stats;
 mod stream;
 mod sync;

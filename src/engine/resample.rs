@@ -1,5 +1,5 @@
-//! Sound at another rate: 24 kHz mono in, piece by piece; the same sound at the rate a player or a telephone wants out.
-//! Owns the filter and its state for one stream; knows the frame's rate and nothing else.
+//! Sound at another rate: mono in, piece by piece, the same sound out; from 24 kHz to what a player or a telephone wants, and
+//! from a recording's rate to 24 kHz. Owns the filter and its state for one stream; knows the frame's rate and nothing else.
 //!
 //! The output does not depend on how the input is cut: whatever comes is gathered into chunks of one size, and only those
 //! reach the filter. Output sample k stands at time k / rate of the input: the filter's delay is dropped at the front and
@@ -28,10 +28,11 @@ const WINDOW: WindowFunction = WindowFunction::BlackmanHarris;
 /// Samples that the filter takes at once. It divides a frame, and up to this many wait for the next push.
 const CHUNK_SAMPLES: usize = 32;
 
-/// One stream's way from 24 kHz to another rate.
+/// One stream's way from one rate to another.
 pub(crate) struct Resampler {
+    from_hz: u32,
     rate_hz: u32,
-    /// None at 24 kHz, where sound is passed on bit for bit.
+    /// None at the same rate, where sound is passed on bit for bit.
     filter: Option<Filter>,
 }
 
@@ -41,6 +42,8 @@ struct Filter {
     waiting_samples: usize,
     /// What the filter made of the last chunk.
     made: Vec<f32>,
+    /// Nothing beyond it is given.
+    full_scale: f32,
     /// Outputs still to be dropped: those before the sound.
     early_samples: usize,
     taken_samples: u64,
@@ -54,8 +57,14 @@ impl Resampler {
             let rates = RATES_HZ.map(|rate| rate.to_string()).join(", ");
             return Err(Error::request("sample_rate_hz", format!("is {rate_hz}; expected one of {rates}")));
         }
-        let filter = if rate_hz == SAMPLE_RATE { None } else { Some(Filter::new(rate_hz)?) };
-        Ok(Resampler { rate_hz, filter })
+        Self::between(SAMPLE_RATE, rate_hz)
+    }
+
+    /// From any rate to any other. Two that share no large divisor make a large filter: at most 24000 rows of taps towards
+    /// 24 kHz, where the usual rates make 1 to 320.
+    pub fn between(from_hz: u32, rate_hz: u32) -> Result<Resampler> {
+        let filter = if rate_hz == from_hz { None } else { Some(Filter::new(from_hz, rate_hz)?) };
+        Ok(Resampler { from_hz, rate_hz, filter })
     }
 
     /// Takes the next of the sound, and appends to `out` what is certain by now: all but the last 10 ms at most. A peak
@@ -73,7 +82,7 @@ impl Resampler {
     /// Nothing may be pushed after it.
     pub fn end(&mut self, out: &mut Vec<f32>) -> Result<()> {
         let Some(filter) = &mut self.filter else { return Ok(()) };
-        let due = (filter.taken_samples * u64::from(self.rate_hz)).div_ceil(u64::from(SAMPLE_RATE));
+        let due = (filter.taken_samples * u64::from(self.rate_hz)).div_ceil(u64::from(self.from_hz));
         while filter.given_samples < due {
             filter.feed(&[0.0; CHUNK_SAMPLES], out)?;
         }
@@ -84,8 +93,8 @@ impl Resampler {
 }
 
 impl Filter {
-    fn new(rate_hz: u32) -> Result<Filter> {
-        let (rate, from) = (rate_hz as usize, SAMPLE_RATE as usize);
+    fn new(from_hz: u32, rate_hz: u32) -> Result<Filter> {
+        let (rate, from) = (rate_hz as usize, from_hz as usize);
         // For `step` inputs there are `rows` outputs, each at its own place between two inputs.
         let shared = greatest_common_divisor(rate, from);
         let (rows, step) = (rate / shared, from / shared);
@@ -108,6 +117,8 @@ impl Filter {
             waiting: [0.0; CHUNK_SAMPLES],
             waiting_samples: 0,
             made: vec![0.0; sinc.output_frames_max()],
+            // Speech goes to players, which know no more; a recording goes on as it is.
+            full_scale: if from_hz == SAMPLE_RATE { 1.0 } else { f32::INFINITY },
             early_samples: stands_late(zeros) / step - 1,
             taken_samples: 0,
             given_samples: 0,
@@ -142,7 +153,7 @@ impl Filter {
         let early = samples.min(self.early_samples);
         self.early_samples -= early;
         self.given_samples += (samples - early) as u64;
-        out.extend(self.made[early..samples].iter().map(|s| s.clamp(-1.0, 1.0)));
+        out.extend(self.made[early..samples].iter().map(|s| s.clamp(-self.full_scale, self.full_scale)));
         Ok(())
     }
 }
@@ -242,6 +253,26 @@ mod tests {
             }
             assert_eq!(due(rate, SAMPLES_PER_FRAME) * SAMPLE_RATE as usize, SAMPLES_PER_FRAME * rate as usize);
         }
+    }
+
+    #[test]
+    fn recordings_come_to_24_khz_at_their_time_and_pitch() {
+        for from in [8_000, 11_025, 16_000, 22_050, 32_000, 44_100, 48_000, 96_000, 192_000] {
+            let samples = sine(from, 700.0, from as usize / 2 + 7);
+            let mut resampler = Resampler::between(from, SAMPLE_RATE).unwrap();
+            let mut out = Vec::new();
+            resampler.push(&samples, &mut out).unwrap();
+            resampler.end(&mut out).unwrap();
+            let due = (samples.len() * SAMPLE_RATE as usize).div_ceil(from as usize);
+            assert_eq!(out.len(), due, "{from} Hz");
+            let off = apart(middle(&out), middle(&sine(SAMPLE_RATE, 700.0, due)));
+            assert!(off < 1e-4, "{from} Hz: {off:e} off");
+        }
+        // Nothing is cut at full scale.
+        let mut resampler = Resampler::between(48_000, SAMPLE_RATE).unwrap();
+        let mut out = Vec::new();
+        resampler.push(&[1.5; 4800], &mut out).unwrap();
+        assert!((out[out.len() / 2] - 1.5).abs() < 1e-3, "{}", out[out.len() / 2]);
     }
 
     #[test]

@@ -279,10 +279,10 @@ impl Ring {
     /// What happened beside the sound, from where `cursor` is.
     pub fn next_event(&self, cursor: &mut Cursor) -> Read<Event> {
         let state = lock(&self.state);
+        cursor.hear(&state.spoken);
         let ended = state.stats.ended;
         let of_frames = |frames: usize| frames * self.samples_per_frame;
-        cursor.next(&Progress {
-            text: &state.spoken,
+        let progress = Progress {
             first_sound_ms: state.stats.first_sound_ms,
             samples_per_frame: self.samples_per_frame,
             read_samples: match self.output {
@@ -292,7 +292,9 @@ impl Ring {
             made_samples: of_frames(state.stats.frames),
             over: ended.filter(|_| !self.has_more(&state)),
             ended,
-        })
+        };
+        drop(state);
+        cursor.next(&progress)
     }
 
     /// A descriptor that is readable while a read without a wait would not say `NotYet`.

@@ -28,6 +28,15 @@ struct Scripted {
     polls: Arc<AtomicUsize>,
 }
 
+/// An engine whose device is lost, once that is asked for, as soon as a stream of it has work; for those who hear of it above.
+pub(crate) fn engine_to_lose() -> (Engine, impl FnOnce()) {
+    let device = Device::new(2, 2);
+    let lose = |device: Device| {
+        device.answers.send(Answer::Broken(Error::compute("cuStreamSynchronize", "as the test wants it")))
+    };
+    (device.engine.clone(), move || lose(device).unwrap())
+}
+
 /// What the backend was given, in short.
 #[derive(Debug, PartialEq)]
 enum Given {

@@ -18,6 +18,13 @@ pub struct qwentts_engine {
     voices: Vec<CString>,
 }
 
+impl qwentts_engine {
+    pub(super) fn of(engine: Engine) -> qwentts_engine {
+        let voices = engine.voices().map(|name| CString::new(name).unwrap_or_default()).collect();
+        qwentts_engine { engine, process: std::process::id(), voices }
+    }
+}
+
 impl Handle for qwentts_engine {
     const NAME: &'static str = "engine";
     fn process(&self) -> u32 {
@@ -42,8 +49,7 @@ pub unsafe extern "C" fn qwentts_engine_open(
         log(qwentts_log_level::QWENTTS_LOG_INFO, || {
             format!("engine: open on {} after {} ms", opened.device(), began.elapsed().as_millis())
         });
-        let voices = opened.voices().map(|name| CString::new(name).unwrap_or_default()).collect();
-        *to = to_handle(qwentts_engine { engine: opened, process: std::process::id(), voices });
+        *to = to_handle(qwentts_engine::of(opened));
         Ok(QWENTTS_OK)
     })
 }

@@ -47,7 +47,7 @@ pub enum qwentts_status {
     QWENTTS_INVALID_ARGUMENT = -2,
     /// This build, this machine or this process cannot do it.
     QWENTTS_UNSUPPORTED = -3,
-    /// There is no such file.
+    /// There is no such file or folder.
     QWENTTS_NOT_FOUND = -4,
     /// The model's files do not hold what they must.
     QWENTTS_BAD_MODEL = -5,
@@ -439,5 +439,46 @@ mod tests {
         assert!(last_error().ends_with('é') && last_error().len() > LAST_ERROR_BYTES - 4);
         assert_eq!(qwentts_last_error(), place);
         assert_eq!(INSIDE.get(), 0);
+    }
+
+    #[test]
+    fn a_lost_engine_is_named_by_each_call_of_a_stream() {
+        use super::engine::{qwentts_engine, qwentts_engine_close, qwentts_engine_health};
+        use super::stream::*;
+        static ENDED_AS: AtomicI32 = AtomicI32::new(0);
+        unsafe extern "C" fn note_end(_: *mut c_void, _: *const c_void, n: usize, status: qwentts_status) -> i32 {
+            assert_eq!(n, 0);
+            ENDED_AS.store(status as i32, SeqCst);
+            qwentts_answer::QWENTTS_CONTINUE as i32
+        }
+        let (engine, lose) = crate::engine::scripted::engine_to_lose();
+        let engine = to_handle(qwentts_engine::of(engine));
+        let text = c"Hello.";
+        let (mut reads, mut called, mut refused) = (std::ptr::null_mut(), std::ptr::null_mut(), std::ptr::null_mut());
+        let (mut samples, mut n, mut event) = ([0f32; 8], 0, <qwentts_event as options::Sized32>::fresh());
+        // SAFETY: handles that are open, and memory that is there.
+        unsafe {
+            for stream in [&mut reads, &mut called] {
+                assert_eq!(qwentts_speak(engine, text.as_ptr(), 6, std::ptr::null(), stream), QWENTTS_OK);
+            }
+            assert_eq!(qwentts_stream_set_callback(called, Some(note_end), std::ptr::null_mut()), QWENTTS_OK);
+            assert_eq!(qwentts_engine_health(engine), QWENTTS_OK);
+            lose();
+            assert_eq!(qwentts_stream_read(reads, samples.as_mut_ptr().cast(), 8, &mut n, -1), QWENTTS_DEVICE_LOST);
+            assert_eq!(last_error(), "cuStreamSynchronize: as the test wants it");
+            while ENDED_AS.load(SeqCst) == 0 {
+                std::thread::yield_now();
+            }
+            assert_eq!(ENDED_AS.load(SeqCst), QWENTTS_DEVICE_LOST as i32);
+            assert_eq!(qwentts_engine_health(engine), QWENTTS_DEVICE_LOST);
+            assert_eq!(qwentts_stream_open(engine, std::ptr::null(), &mut refused), QWENTTS_DEVICE_LOST);
+            assert_eq!(qwentts_stream_next_event(reads, &mut event), QWENTTS_OK);
+            assert_eq!(event.end, qwentts_end::QWENTTS_END_FAILED as i32);
+            qwentts_engine_close(engine);
+            // Closing it does not change what it was.
+            assert_eq!(qwentts_stream_read(reads, samples.as_mut_ptr().cast(), 8, &mut n, 0), QWENTTS_DEVICE_LOST);
+            qwentts_stream_close(reads);
+            qwentts_stream_close(called);
+        }
     }
 }

@@ -8,7 +8,7 @@ use super::{
     qwentts_log_level, qwentts_status, qwentts_stream_options, take, take_handle, to_handle,
 };
 use crate::engine::{AudioReader, Canceller, Ended, Engine, Event, Events, Read, Stream, TextWriter, Wait};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::frame::{End, FRAME_TIME, Frame, GROUPS};
 use crate::request::{Output, Request};
 use std::ffi::{c_char, c_void};
@@ -119,6 +119,8 @@ pub type qwentts_callback = Option<
 /// One utterance. One thread may give it text while another reads and any other cancels.
 pub struct qwentts_stream {
     process: u32,
+    /// Knows why a stream failed: by itself, or with its engine.
+    engine: Engine,
     writer: Mutex<TextWriter>,
     reader: Mutex<Reader>,
     events: Mutex<(Events, bool)>,
@@ -127,6 +129,9 @@ pub struct qwentts_stream {
     output: Output,
     /// Frames of 80 ms in samples.
     samples_per_frame: usize,
+    /// Whether it has a callback. Held by who gives it one or an event handle, which exclude each other; apart from the reader,
+    /// since who asks for a handle is no reader.
+    called_back: Mutex<bool>,
     #[cfg(target_os = "linux")]
     event_handle: OnceLock<Arc<std::os::fd::OwnedFd>>,
 }
@@ -205,7 +210,8 @@ unsafe fn open(
     let format = options.checked_format()?;
     // SAFETY: as above.
     let request = unsafe { options.read(engine.engine.voices()) }?;
-    let opened = begin(&engine.engine, &request).map_err(|error| match engine.engine.health() {
+    let engine = &engine.engine;
+    let opened = begin(engine, &request).map_err(|error| match engine.health() {
         Err(why) => lost(why),
         Ok(()) => error.into(),
     })?;
@@ -213,6 +219,7 @@ unsafe fn open(
     let (writer, reader) = opened.split();
     *to = to_handle(qwentts_stream {
         process: std::process::id(),
+        engine: engine.clone(),
         events: Mutex::new((reader.events(), false)),
         canceller: reader.canceller(),
         writer: Mutex::new(writer),
@@ -220,10 +227,21 @@ unsafe fn open(
         format,
         output: request.delivery.output,
         samples_per_frame: request.delivery.sample_rate_hz as usize * FRAME_TIME.as_millis() as usize / 1000,
+        called_back: Mutex::new(false),
         #[cfg(target_os = "linux")]
         event_handle: OnceLock::new(),
     });
     Ok(QWENTTS_OK)
+}
+
+/// Why a stream's call failed: with its engine, where that is lost.
+fn of_stream(engine: &Engine, error: Error) -> Fault {
+    match (&error, engine.health()) {
+        (Error::Compute { .. } | Error::Ended { end: End::Failed }, Err(why)) if !matches!(why, Error::Closed) => {
+            lost(why)
+        }
+        _ => error.into(),
+    }
 }
 
 /// # Safety
@@ -252,7 +270,7 @@ pub unsafe extern "C" fn qwentts_stream_push_text(
     guard(|| {
         // SAFETY: as the caller promises.
         let (stream, text) = unsafe { (from_handle(stream)?, bytes(text, text_bytes)?) };
-        locked(&stream.writer).push(text)?;
+        locked(&stream.writer).push(text).map_err(|error| of_stream(&stream.engine, error))?;
         Ok(QWENTTS_OK)
     })
 }
@@ -284,7 +302,7 @@ pub unsafe extern "C" fn qwentts_stream_end_text(stream: *mut qwentts_stream) ->
 /// Samples from where the last read stopped, mono, in the stream's format and rate: as many as are there and fit, one at
 /// least. `samples` is the caller's, with room for `capacity` samples. Waits up to `timeout_ms`: 0 not at all, -1 until there
 /// is something. QWENTTS_OK with *n_samples; QWENTTS_AGAIN, QWENTTS_END with 0; QWENTTS_CANCELLED. What was made before an
-/// error is read first, then every read gives the error. One thread at a time: a second one gets QWENTTS_BUSY at once. A
+/// error is read first, then every read gives the error, QWENTTS_DEVICE_LOST where it is the engine's. One thread at a time: a second one gets QWENTTS_BUSY at once. A
 /// cancel, and a close, end a read that waits.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn qwentts_stream_read(
@@ -300,13 +318,9 @@ pub unsafe extern "C" fn qwentts_stream_read(
         let wait = wait(timeout_ms)?;
         stream.read(n, |reader| match stream.format {
             // SAFETY: as the caller promises, there is room for so many samples of the format.
-            qwentts_format::QWENTTS_F32 => {
-                Ok(reader.read(unsafe { room::<f32>(samples, capacity, "samples") }?, wait)?)
-            }
+            qwentts_format::QWENTTS_F32 => Ok(reader.read(unsafe { room::<f32>(samples, capacity, "samples") }?, wait)),
             // SAFETY: as above.
-            qwentts_format::QWENTTS_I16 => {
-                Ok(reader.read(unsafe { room::<i16>(samples, capacity, "samples") }?, wait)?)
-            }
+            qwentts_format::QWENTTS_I16 => Ok(reader.read(unsafe { room::<i16>(samples, capacity, "samples") }?, wait)),
         })
     })
 }
@@ -327,7 +341,7 @@ pub unsafe extern "C" fn qwentts_stream_read_frames(
         let wait = wait(timeout_ms)?;
         // SAFETY: as the caller promises, there is room for so many frames.
         let codes = unsafe { room::<Frame>(codes.cast(), capacity_frames, "codes") }?;
-        stream.read(n, |reader| Ok(reader.read_frames(codes, wait)?))
+        stream.read(n, |reader| Ok(reader.read_frames(codes, wait)))
     })
 }
 
@@ -366,7 +380,7 @@ impl qwentts_stream {
     fn read(
         &self,
         n: &mut usize,
-        read: impl FnOnce(&mut AudioReader) -> std::result::Result<Read<usize>, Fault>,
+        read: impl FnOnce(&mut AudioReader) -> std::result::Result<Result<Read<usize>>, Fault>,
     ) -> std::result::Result<qwentts_status, Fault> {
         let mut by = self.reader()?;
         if let Some(reader) = by.take_fresh() {
@@ -375,7 +389,7 @@ impl qwentts_stream {
         let Reader::Pull(reader) = &mut *by else {
             return Err(Fault::argument("stream: has a callback, which takes what there is"));
         };
-        let (count, status) = match read(reader)? {
+        let (count, status) = match read(reader)?.map_err(|error| of_stream(&self.engine, error))? {
             Read::Got(count) => (count, QWENTTS_OK),
             Read::NotYet => (0, QWENTTS_AGAIN),
             Read::Ended(ended) => (0, ended_as(ended)?),
@@ -416,6 +430,7 @@ pub unsafe extern "C" fn qwentts_stream_set_callback(
             return Err(Fault::argument("output: has frames; a callback takes samples alone"));
         }
         let mut by = stream.reader()?;
+        let mut called_back = locked(&stream.called_back);
         #[cfg(target_os = "linux")]
         if stream.event_handle.get().is_some() {
             return Err(Fault::argument("stream: has an event handle, which is for reads"));
@@ -423,7 +438,8 @@ pub unsafe extern "C" fn qwentts_stream_set_callback(
         let Some(reader) = by.take_fresh() else {
             return Err(Fault::argument("stream: is read already, or has a callback"));
         };
-        let delivery = Delivery { reader, call, user: User(user) };
+        *called_back = true;
+        let delivery = Delivery { engine: stream.engine.clone(), reader, call, user: User(user) };
         // The longest chunk of the usual ramp in one call.
         let (format, room) = (stream.format, stream.samples_per_frame * 8);
         let thread = std::thread::Builder::new().name("qwentts-deliver".to_owned());
@@ -438,6 +454,7 @@ pub unsafe extern "C" fn qwentts_stream_set_callback(
 
 /// What a delivery thread has: the pull API, and whom to give to.
 struct Delivery {
+    engine: Engine,
     reader: AudioReader,
     call: unsafe extern "C" fn(*mut c_void, *const c_void, usize, qwentts_status) -> i32,
     user: User,
@@ -450,7 +467,7 @@ impl Delivery {
         let loop_over_pull = || {
             let mut samples = vec![S::default(); room];
             loop {
-                match self.reader.read(&mut samples, Wait::Forever)? {
+                match self.reader.read(&mut samples, Wait::Forever).map_err(|error| of_stream(&self.engine, error))? {
                     // A cancel since the read is heard, but for one that comes right now.
                     Read::Got(_) if canceller.is_cancelled() => {}
                     Read::Got(n) => {
@@ -486,8 +503,7 @@ impl Delivery {
 /// Writes a handle for poll, epoll and their like to *handle (Linux: a file descriptor, an eventfd; elsewhere
 /// QWENTTS_UNSUPPORTED): readable while qwentts_stream_read would not say QWENTTS_AGAIN (of a stream that delivers frames
 /// alone, qwentts_stream_read_frames). Only to be waited on, neither read, written nor closed; it lives until
-/// qwentts_stream_close. The same one every time. Any thread, but not while a read waits that began before the first call:
-/// QWENTTS_BUSY.
+/// qwentts_stream_close. The same one every time. Any thread, also while another reads; never waits.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn qwentts_stream_event_handle(stream: *mut qwentts_stream, handle: *mut i64) -> qwentts_status {
     guard(|| {
@@ -497,11 +513,11 @@ pub unsafe extern "C" fn qwentts_stream_event_handle(stream: *mut qwentts_stream
         {
             use std::os::fd::AsRawFd;
             if stream.event_handle.get().is_none() {
-                let by = stream.reader()?;
-                let (Reader::Fresh(reader) | Reader::Pull(reader)) = &*by else {
+                let called_back = locked(&stream.called_back);
+                if *called_back {
                     return Err(Fault::argument("stream: has a callback, which takes what there is"));
-                };
-                let _ = stream.event_handle.set(reader.event_handle()?);
+                }
+                let _ = stream.event_handle.set(locked(&stream.events).0.event_handle()?);
             }
             let none = || Fault::new(QWENTTS_INTERNAL, "event handle: is not there");
             *to = stream.event_handle.get().ok_or_else(none)?.as_raw_fd().into();

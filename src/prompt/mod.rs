@@ -9,7 +9,7 @@ pub mod tokenizer;
 use crate::config::{Config, ModelKind, TextControls};
 use crate::error::{Error, Result};
 use crate::frame::Frame;
-use crate::request::{Layout, Request, Voice};
+use crate::request::{Layout, Regex, Request, Voice};
 use live::LiveTokenizer;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -80,12 +80,7 @@ impl Prompt {
     pub fn new(config: &Config, tokenizer: &Arc<Tokenizer>, request: &Request) -> Result<Prompt> {
         let controls = config.text_controls;
         let newline = tokenizer.newline();
-        let encode = |role: &str, body: &str| -> Result<Vec<u32>> {
-            let mut ids = vec![controls.im_start];
-            ids.extend(tokenizer.encode(&format!("{role}\n{body}"), request.regex, request.special_tokens)?);
-            ids.extend([controls.im_end, newline]);
-            Ok(ids)
-        };
+        let encode = |role, body: &str| templated(config, tokenizer, role, body, request.regex, request.special_tokens);
         let mut others = PromptIds::default();
         if let Some(instruct) = request.instruct.as_deref().filter(|i| !i.is_empty()) {
             if config.kind == ModelKind::Base {
@@ -98,10 +93,8 @@ impl Prompt {
         if let Voice::Cloned(voice) = &request.voice
             && let Some(r) = &voice.reference
         {
-            if r.transcript.is_empty() {
-                return Err(Error::request("ref_text", "is empty; an in-context clone needs the recording's words"));
-            }
-            others.reference = Some(encode("assistant", &r.transcript)?);
+            let (regex, special) = (request.regex, request.special_tokens);
+            others.reference = Some(reference_ids(config, tokenizer, &r.transcript, regex, special)?);
         }
         let template = Template::new(
             config,
@@ -248,6 +241,35 @@ impl Prompt {
     fn so_far(&self) -> TextSoFar<'_> {
         TextSoFar { ids: &self.ids, ended: self.ended() }
     }
+}
+
+/// `<|im_start|>`, role, newline, body, `<|im_end|>`, newline, as ids.
+fn templated(
+    config: &Config,
+    tokenizer: &Tokenizer,
+    role: &str,
+    body: &str,
+    regex: Regex,
+    special_tokens: bool,
+) -> Result<Vec<u32>> {
+    let mut ids = vec![config.text_controls.im_start];
+    ids.extend(tokenizer.encode(&format!("{role}\n{body}"), regex, special_tokens)?);
+    ids.extend([config.text_controls.im_end, tokenizer.newline()]);
+    Ok(ids)
+}
+
+/// The ids of a reference's transcript in its template.
+pub fn reference_ids(
+    config: &Config,
+    tokenizer: &Tokenizer,
+    transcript: &str,
+    regex: Regex,
+    special_tokens: bool,
+) -> Result<Vec<u32>> {
+    if transcript.is_empty() {
+        return Err(Error::request("ref_text", "is empty; an in-context clone needs the recording's words"));
+    }
+    templated(config, tokenizer, "assistant", transcript, regex, special_tokens)
 }
 
 fn text_has_ended() -> Error {

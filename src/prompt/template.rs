@@ -224,7 +224,8 @@ fn speaker_of<'a>(config: &'a Config, voice: &Voice) -> Result<(Option<CodecInpu
     }
 }
 
-fn language_of(config: &Config, language: Option<&str>, dialect: Option<&str>) -> Result<Option<u32>> {
+/// The id of a language by name, or what a dialect's speaker makes of it; `None` lets the model tell.
+pub fn language_of(config: &Config, language: Option<&str>, dialect: Option<&str>) -> Result<Option<u32>> {
     let language = language.unwrap_or("auto").to_lowercase();
     let id = if language == "auto" {
         None

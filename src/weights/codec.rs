@@ -80,7 +80,7 @@ pub(super) fn is_unused(name: &str) -> bool {
 }
 
 impl TensorFile {
-    fn conv(&mut self, prefix: &str, shape: [usize; 3], transposed: bool) -> Result<Conv> {
+    pub(super) fn conv(&mut self, prefix: &str, shape: [usize; 3], transposed: bool) -> Result<Conv> {
         let out = if transposed { shape[1] } else { shape[0] };
         let weight = self.bind(&format!("{prefix}.weight"), &shape)?;
         Ok(Conv { weight, bias: self.vector(&format!("{prefix}.bias"), out)? })

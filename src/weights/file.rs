@@ -126,8 +126,13 @@ impl TensorFile {
         Ok(Tensor { shape: t.shape.clone(), dtype, file: t.data.clone(), range: t.range.clone() })
     }
 
-    /// Call when everything is bound: a tensor that is neither bound nor `expected` (a part not built
-    /// yet) means another architecture, and ignoring it would give wrong speech.
+    /// Whether there is a tensor whose name begins so.
+    pub fn holds(&self, prefix: &str) -> bool {
+        self.tensors.range(prefix.to_owned()..).next().is_some_and(|(name, _)| name.starts_with(prefix))
+    }
+
+    /// Call when everything is bound: a tensor that is neither bound nor `expected` (of a part that is
+    /// not used) means another architecture, and ignoring it would give wrong speech.
     pub fn finish(self, expected: impl Fn(&str) -> bool) -> Result<()> {
         match self.tensors.iter().find(|(name, _)| !self.bound.contains(*name) && !expected(name)) {
             None => Ok(()),
@@ -161,6 +166,14 @@ impl TensorFile {
             }
         };
         self.tensors.iter().find(|(_, t)| bad(t)).map(|(name, _)| name.as_str())
+    }
+
+    /// Name, type, shape and first bytes of every tensor: enough to tell two models apart, and read in a moment.
+    pub(crate) fn identify(&self, into: &mut impl sha2::Digest) {
+        for (name, t) in &self.tensors {
+            into.update(format!("{name} {:?} {:?}\n", t.dtype, t.shape));
+            into.update(&t.data[t.range.start..t.range.end.min(t.range.start + 4096)]);
+        }
     }
 
     /// Every tensor, in order of name; `stem` is this file's.

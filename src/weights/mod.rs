@@ -2,18 +2,22 @@
 //! in the mapped file. Small vectors (norms, biases, scales) are widened to f32 here, once.
 
 mod codec;
+mod encoder;
 mod file;
 mod predictor;
+mod speaker;
 mod talker;
 mod tensor;
 
 #[cfg(feature = "cuda")]
 pub use codec::Block;
-pub use codec::{CodecWeights, Conv, ConvNext, DILATIONS, PRE_TAPS, ResidualUnit, SnakeBeta, TAPS};
+pub use codec::{Codebook, CodecWeights, Conv, ConvNext, DILATIONS, PRE_TAPS, ResidualUnit, SnakeBeta, TAPS};
+pub use encoder::{EncoderLayer, EncoderWeights};
 #[cfg(feature = "hub")]
 pub use file::Index;
 pub use file::{TensorFile, TensorInfo};
 pub use predictor::PredictorWeights;
+pub use speaker::{SpeakerBlock, SpeakerWeights};
 pub use talker::TalkerWeights;
 pub(crate) use tensor::for_dtype;
 pub use tensor::{Bf16, Dtype, F16, F32, Stored, Tensor};
@@ -111,11 +115,13 @@ impl TensorFile {
     }
 }
 
-/// All that speaking needs.
+/// All that speaking needs, and what makes a voice of a recording where the checkpoint has it.
 pub struct Weights {
     pub talker: TalkerWeights,
     pub predictor: PredictorWeights,
     pub codec: CodecWeights,
+    pub encoder: Option<EncoderWeights>,
+    pub speaker: Option<SpeakerWeights>,
 }
 
 impl Weights {
@@ -127,11 +133,24 @@ impl Weights {
         let mut model = TensorFile::open(source, Self::STEMS[0])?;
         let talker = TalkerWeights::bind(&mut model, config)?;
         let predictor = PredictorWeights::bind(&mut model, config)?;
-        model.finish(|name| name.starts_with("speaker_encoder."))?;
+        let speaker = match &config.speaker_encoder {
+            Some(speaker) => SpeakerWeights::bind(&mut model, speaker, config.talker.hidden)?,
+            None => None,
+        };
+        let no_speaker = speaker.is_none(); // of a kind that has none, a leftover of the Base model it was tuned from
+        model.finish(|name| no_speaker && name.starts_with(speaker::PREFIX))?;
         let mut file = TensorFile::open(source, Self::STEMS[1])?;
         let codec = CodecWeights::bind(&mut file, &config.codec)?;
-        file.finish(|name| name.starts_with("encoder.") || codec::is_unused(name))?;
-        Ok(Weights { talker, predictor, codec })
+        let encoder = match &config.encoder {
+            Some(encoder) => EncoderWeights::bind(&mut file, encoder, &config.codec)?,
+            None => None,
+        };
+        let unused = |name: &str| match encoder {
+            Some(_) => encoder::is_unused(name),
+            None => name.starts_with(encoder::PREFIX),
+        };
+        file.finish(|name| unused(name) || codec::is_unused(name))?;
+        Ok(Weights { talker, predictor, codec, encoder, speaker })
     }
 
     /// The two tensor files, unbound: to list them.

@@ -35,7 +35,9 @@ static void without_an_engine(void) {
     REFUSED(qwentts_engine_open(&options, &engine), QWENTTS_UNSUPPORTED, "device: is \"tpu\"; expected cpu or cuda:N");
     options.device = "cpu";
     options.model = "/no/such/folder";
-    REFUSED(qwentts_engine_open(&options, &engine), QWENTTS_BAD_MODEL, "/no/such/folder: is no folder");
+    REFUSED(qwentts_engine_open(&options, &engine), QWENTTS_NOT_FOUND, "/no/such/folder: is no folder");
+    options.model = "/dev/null";
+    REFUSED(qwentts_engine_open(&options, &engine), QWENTTS_BAD_MODEL, "/dev/null: is no folder");
     options.model = "/tmp";
     REFUSED(qwentts_engine_open(&options, &engine), QWENTTS_NOT_FOUND, "/tmp/config.json: ");
     options.model = "\xff";

@@ -40,7 +40,8 @@ static void close_and_cancel_while_a_read_waits(qwentts_engine *engine) {
         CHECK(qwentts_stream_open(engine, NULL, &own.stream) == QWENTTS_OK);
         thread = reader_of(&own);
         REFUSED(qwentts_stream_read(own.stream, samples, 8, &n, -1), QWENTTS_BUSY, "stream: another thread is in a read");
-        REFUSED(qwentts_stream_event_handle(own.stream, &handle), QWENTTS_BUSY, "stream: another thread");
+        /* Who asks for a handle is no reader. */
+        CHECK(qwentts_stream_event_handle(own.stream, &handle) == QWENTTS_OK && handle >= 0);
         if (way == 0) {
             qwentts_stream_close(own.stream);
             CHECK(pthread_join(thread, NULL) == 0);

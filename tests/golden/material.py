@@ -2,6 +2,9 @@
 
 import itertools
 import math
+import zlib
+
+import numpy as np
 
 ADDED_TOKENS = (
     "<|endoftext|> <|im_start|> <|im_end|> <|object_ref_start|> <|object_ref_end|> <|box_start|> <|box_end|> "
@@ -151,6 +154,32 @@ def reference_codes(frames, seed):
     return [[(frame * 29 + group * 11 + frame * group + seed * 17) % 64 for group in range(16)] for frame in range(frames)]
 
 
+# ---- recordings
+
+# Samples: under a second, and an odd number of half frames; no whole number of frames; 30 frames to the sample.
+CLIPS = {"short": 15433, "middle": 36000, "long": 57600}
+
+
+def clip(name):
+    """16-bit samples at 24 kHz, somewhat like a voice: gliding harmonics under moving formants, breath, and a pause of zeros."""
+    count = CLIPS[name]
+    random = np.random.default_rng(zlib.crc32(name.encode()))
+    t = np.arange(count) / 24000
+    pitch = 110 + 40 * len(name) / 6 + 25 * np.sin(2 * np.pi * 0.9 * t + len(name)) - 12 * t
+    phase = 2 * np.pi * np.cumsum(pitch) / 24000
+    formants = [(500 + 250 * np.sin(2 * np.pi * 1.7 * t), 120), (1500 + 500 * np.sin(2 * np.pi * 1.1 * t + 2), 200), (2700, 300)]
+    voice = np.zeros(count)
+    for harmonic in range(1, 60):
+        hz = harmonic * pitch
+        gain = sum(1 / (1 + ((hz - centre) / width) ** 2) for centre, width in formants)
+        voice += np.where(hz < 11000, gain / harmonic**0.5, 0) * np.sin(harmonic * phase)
+    breath = random.standard_normal(count)
+    loud = 0.5 + 0.5 * np.sin(2 * np.pi * 3.1 * t + len(name))
+    samples = 0.16 * voice * loud + 0.02 * breath * (0.3 + loud)
+    samples[count // 2 : count // 2 + count // 9] = 0
+    return np.clip(np.round(samples * 32767 * 0.8), -32768, 32767).astype("<i2")
+
+
 def cases():
     long = "She sells sea shells by the sea shore; the shells she sells are surely seashells."
     found = []
@@ -190,6 +219,17 @@ def cases():
         case(f"design-whole-{at}", design, seed, {"text": PROSE[1], "language": "english", "instruct": instruct}, wav=seed == 1)
         case(f"design-streaming-{at}", design, seed, {"text": PROSE[16], "language": "italian", "instruct": "低沉的声音", "layout": "streaming"} | SAMPLED)
         case(f"design-no-instruct-{at}", design, seed, {"text": PROSE[17], "language": "portuguese", "instruct": ""})
+
+    # The whole way from a recording; the codecs of both sizes differ by their seed alone.
+    for size, seed in [("0b6", 1), ("1b7", 2)]:
+        base, at = f"{size}-base", f"{size}-{seed}"
+        heard = lambda clip, text: {"ref_audio": f"{clip}.wav", "ref_text": text}
+        alone = lambda clip: {"ref_audio": f"{clip}.wav", "xvec_only": True}
+        case(f"clone-in-context-{at}", base, seed, {"text": PROSE[5], "language": "english"} | heard("long", PROSE[3]), wav=True)
+        case(f"clone-in-context-whole-{at}", base, seed, {"text": PROSE[6], "layout": "whole"} | heard("short", "Oh no."))
+        case(f"clone-in-context-sampled-{at}", base, seed, {"text": PROSE[7], "language": "german"} | heard("middle", "Guten Tag!") | SAMPLED)
+        case(f"clone-vector-{at}", base, seed, {"text": PROSE[8], "language": "auto"} | alone("middle"))
+        case(f"clone-vector-whole-{at}", base, seed, {"text": PROSE[0], "language": "french", "layout": "whole"} | alone("short"))
 
     speak = {"language": "english", "speaker": "ryan"}
     # Mixed stages: only the sampled one takes uniforms.

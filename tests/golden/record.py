@@ -10,16 +10,20 @@ import resource
 import shutil
 import tempfile
 import time
+import wave
 import zlib
 from pathlib import Path
 
+import librosa
 import numpy as np
+import soundfile
 import torch
 from qwen_tts import Qwen3TTSModel, VoiceClonePromptItem
-from qwen_tts.core.models import Qwen3TTSConfig, Qwen3TTSProcessor
+from qwen_tts.core.models import Qwen3TTSConfig, Qwen3TTSProcessor, modeling_qwen3_tts
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import AutoConfig, AutoProcessor
 from transformers.generation.logits_process import LogitsProcessorList, TopKLogitsWarper, TopPLogitsWarper
+from transformers.models.mimi.modeling_mimi import MimiEuclideanCodebook
 
 import material
 import seeded
@@ -216,6 +220,7 @@ class Official:
         """One utterance through the official API. Returns the trace output, and the watch that saw it."""
         package, model, talker = self.package, self.model, self.model.talker
         frames, ids, seen = {}, {}, {}
+        reference = self.reference(request)
         tokenize, generate, decode = package._tokenize_texts, talker.generate, model.speech_tokenizer.decode
 
         def tokenize_and_note(texts):
@@ -247,7 +252,7 @@ class Official:
                 package._tokenize_texts, talker.generate, model.speech_tokenizer.decode = tokenize, generate, decode
 
         count = len(watch.chosen) - 1  # the last token makes no frame
-        official = frames["fed_back"][len(request.get("ref_codes") or []):]
+        official = frames["fed_back"][len(reference or []):]
         assert official == (forced or watch.chosen[:count]), "the watch saw other codes than the package made"
         prefill = seen["prefill"].astype(np.float64)
         output = {
@@ -284,6 +289,9 @@ class Official:
         elif kind == "voice_design":
             self.package.generate_voice_design(instruct=request["instruct"], **settings)
         else:
+            if "ref_audio" in request:
+                self.package.generate_voice_clone(voice_clone_prompt=self.heard(request), **settings)
+                return
             codes = request.get("ref_codes")
             item = VoiceClonePromptItem(
                 ref_code=torch.tensor(codes) if codes else None,
@@ -292,9 +300,23 @@ class Official:
             )
             self.package.generate_voice_clone(voice_clone_prompt=[item], **settings)
 
+    def heard(self, request):
+        """What the official package makes of a recording."""
+        return self.package.create_voice_clone_prompt(
+            ref_audio=str(HERE / "audio" / request["ref_audio"]), ref_text=request.get("ref_text"),
+            x_vector_only_mode=request.get("xvec_only", False),
+        )
+
+    def reference(self, request):
+        """The codes that stand before the utterance's own, if any."""
+        if "ref_audio" in request:
+            code = self.heard(request)[0].ref_code
+            return None if code is None else code.tolist()
+        return request.get("ref_codes")
+
     def decode(self, request, frames, dtype=torch.float64):
         """One pass of the official decoder; after a reference, its samples are cut."""
-        reference = request.get("ref_codes") or []
+        reference = self.reference(request) or []
         codes = torch.tensor(reference + frames).T[None]
         with torch.inference_mode():
             samples = self.codec.to(dtype)(codes)[0, 0]
@@ -348,12 +370,15 @@ def record_case(official, name, checkpoint, seed, request, folder, wav=None, log
     return output
 
 
-def tiny():
+def tiny(prefix):
+    """All cases, or those whose name begins so, leaving the others as they are."""
     seeded.list_kinds()
+    write_clips()
     folder = HERE / "cases"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
-    cases = material.cases()
+    if not prefix:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+    cases = [case for case in material.cases() if case[0].startswith(prefix)]
     sums = {}
     for kind, seed in sorted({case[1:3] for case in cases}):
         with tempfile.TemporaryDirectory() as checkpoint:
@@ -369,6 +394,81 @@ def tiny():
                     f"{len(set(codes[:, 0]))} / {len(np.unique(codes))} different codes, {time.monotonic() - begin:.1f} s", flush=True,
                 )
     add_sums(sums)
+
+
+def write_clips():
+    folder = HERE / "audio"
+    folder.mkdir(exist_ok=True)
+    for name in material.CLIPS:
+        with wave.open(str(folder / f"{name}.wav"), "wb") as file:
+            file.setnchannels(1), file.setsampwidth(2), file.setframerate(24000)
+            file.writeframes(material.clip(name).tobytes())
+    # The short clip in the other formats as libsndfile writes them, one in stereo, two at 48 kHz.
+    short = material.clip("short")
+    soundfile.write(folder / "short.flac", np.stack([short, short], axis=1), 24000, "PCM_16")
+    twice = librosa.resample(short.astype(np.float32) / 32768, orig_sr=24000, target_sr=48000)
+    soundfile.write(folder / "short.ogg", twice, 48000, "VORBIS")
+    soundfile.write(folder / "short.mp3", twice, 48000)
+
+
+class Distances:
+    """Stands in the codec encoder's codebooks: notes how far each vector was from having another nearest row.
+
+    That is its distance to the plane between the two nearest rows, in f64, over the vector's own length."""
+
+    def __enter__(self):
+        self.original, self.margins = MimiEuclideanCodebook.quantize, []
+        watch = self
+
+        def quantize(book, hidden):
+            x, rows = hidden.double(), book.embed.double()
+            apart = torch.cdist(x[None], rows[None], compute_mode="donot_use_mm_for_euclid_dist")[0]
+            (near, second), (i, j) = (part.T for part in apart.topk(2, largest=False))
+            between = (rows[i] - rows[j]).norm(dim=-1).clamp(min=1e-30)
+            watch.margins.append(((second**2 - near**2) / (2 * between) / x.norm(dim=-1).clamp(min=1e-30)).tolist())
+            return watch.original(book, hidden)
+
+        MimiEuclideanCodebook.quantize = quantize
+        return self
+
+    def __exit__(self, *_):
+        MimiEuclideanCodebook.quantize = self.original
+
+
+def voices():
+    """What the official encoders make of the clips: voices.json, and the clips' mel spectrograms."""
+    seeded.list_kinds()
+    write_clips()
+    recorded, mels = [], {}
+
+    def mel_and_note(samples, **settings):
+        mel = original_mel(samples, **settings)
+        mels[samples.shape[1]] = mel[0].T.numpy()
+        return mel
+
+    for kind, seed in [("tiny-0b6-base", 1), ("tiny-1b7-base", 2)]:
+        with tempfile.TemporaryDirectory() as checkpoint:
+            seeded.make(kind, seed, checkpoint)
+            official = Official(checkpoint)
+            for name, samples in material.CLIPS.items():
+                original_mel, modeling_qwen3_tts.mel_spectrogram = modeling_qwen3_tts.mel_spectrogram, mel_and_note
+                with Distances() as distances:
+                    (item,) = official.heard({"ref_audio": f"{name}.wav", "ref_text": "-"})
+                modeling_qwen3_tts.mel_spectrogram = original_mel
+                codes = item.ref_code.tolist()
+                assert len(codes) == -(-samples // SAMPLES_PER_FRAME)
+                # The order of the calls: the semantic table, then the acoustic ones, of which the first 15 count.
+                margins = np.array(distances.margins[:GROUPS]).T[: len(codes)]
+                recorded.append({
+                    "checkpoint": kind, "seed": seed, "audio": f"{name}.wav", "codes": codes,
+                    "margins": [[float(f"{margin:.4g}") for margin in row] for row in margins],
+                    "speaker_vector": [float(x) for x in item.ref_spk_embedding],
+                })
+                print(f"{kind} {name}: {len(codes)} frames, {len(np.unique(codes))} different codes, smallest margin {margins.min():.2g}")
+    for name, samples in material.CLIPS.items():
+        np.save(HERE / f"audio/{name}.mel.npy", np.ascontiguousarray(mels[samples], "<f4"))
+    lines = ",\n".join(json.dumps(voice, separators=(",", ":")) for voice in recorded)
+    (HERE / "voices.json").write_text(f"[\n{lines}\n]\n")
 
 
 def add_sums(sums):
@@ -419,7 +519,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True)
     verbs.add_parser("tokenizer", help="tokenizer/ and tokenizer.json")
-    verbs.add_parser("tiny", help="the tiny checkpoints' lists and sums, and cases/")
+    verb = verbs.add_parser("tiny", help="the tiny checkpoints' lists and sums, and cases/")
+    verb.add_argument("prefix", nargs="?", default="", help="only the cases whose name begins so; the others stay as they are")
+    verbs.add_parser("voices", help="audio/ and voices.json: recordings, and what the official encoders make of them")
     verb = verbs.add_parser("full", help="cases at published size")
     verb.add_argument("kind", choices=["full-0b6-base", "full-1b7-base"])
     verb.add_argument("out", type=Path, help="a folder outside the tree; the checkpoint is made in it")
@@ -428,8 +530,10 @@ def main():
     torch.set_num_threads(2 if arguments.verb == "full" else 1)  # small tensors gain nothing from a second thread
     if arguments.verb == "full":
         full(arguments.kind, arguments.out)
+    elif arguments.verb == "tiny":
+        tiny(arguments.prefix)
     else:
-        {"tokenizer": tokenizer, "tiny": tiny, "demo": demo}[arguments.verb]()
+        {"tokenizer": tokenizer, "voices": voices, "demo": demo}[arguments.verb]()
 
 
 if __name__ == "__main__":

@@ -49,6 +49,8 @@ from pipecat_qwentts import QwenttsTTSService
 Settings = QwenttsTTSService.Settings
 TOKEN = TextAggregationMode.TOKEN
 TEXT = "Hello there. Thank you very much for listening."
+# Bounds on time are for a quiet machine; elsewhere this says how many times as long it may be.
+PATIENCE = float(os.environ.get("QWENTTS_TEST_PATIENCE", "1"))
 LONG = "one two three four five six seven eight nine ten " * 3
 
 
@@ -240,7 +242,7 @@ class ServiceTest(unittest.IsolatedAsyncioTestCase):
             ended = time.monotonic()
             await talk.until(TTSStoppedFrame)
         self.assertLess(talk.at(TTSAudioRawFrame), ended - 0.4)
-        self.assertLess(talk.at(TTSAudioRawFrame), sent + 0.6)
+        self.assertLess(talk.at(TTSAudioRawFrame), sent + 0.6 * PATIENCE)
         self.assertEqual(talk.order(TTSStartedFrame, TTSAudioRawFrame, TTSStoppedFrame), ["TTSStartedFrame", "TTSAudioRawFrame", "TTSStoppedFrame"])
         self.assertEqual(talk.said(), text)
         self.assertEqual(talk.sound(), self.alone(text, layout="streaming"))
@@ -269,7 +271,7 @@ class ServiceTest(unittest.IsolatedAsyncioTestCase):
                     await talk.send(InterruptionFrame())
                     await talk.until(InterruptionFrame)
                     # A frame is 80 ms of sound and less than 20 ms of work.
-                    self.assertTrue(await within(0.08, self.idle))
+                    self.assertTrue(await within(0.08 * PATIENCE, self.idle))
                     n = len(talk.all(TTSAudioRawFrame))
                     await asyncio.sleep(0.2)
                     self.assertEqual(len(talk.all(TTSAudioRawFrame)), n)
@@ -328,8 +330,8 @@ class ServiceTest(unittest.IsolatedAsyncioTestCase):
                     before = self.held()
                     for n in range(2, 32):
                         await turn(n)
-                    self.assertTrue(await within(0.08, self.idle))
-                    self.assertTrue(await within(0.5, lambda: self.held() == before), f"{before} before, {self.held()} now")
+                    self.assertTrue(await within(0.08 * PATIENCE, self.idle))
+                    self.assertTrue(await within(0.5 * PATIENCE, lambda: self.held() == before), f"{before} before, {self.held()} now")
                     self.assertEqual(talk.all(ErrorFrame, talk.up), [])
 
     def held(self) -> tuple[int, int, int]:
@@ -359,7 +361,7 @@ class ServiceTest(unittest.IsolatedAsyncioTestCase):
             await talk.until(TTSStoppedFrame)
             ticking.cancel()
         # A sentence takes the engine far longer; this leaves room for a loud machine.
-        self.assertLess(worst, 0.15)
+        self.assertLess(worst, 0.15 * PATIENCE)
 
     async def test_metrics(self) -> None:
         for mode in (TextAggregationMode.SENTENCE, TOKEN):
@@ -370,7 +372,7 @@ class ServiceTest(unittest.IsolatedAsyncioTestCase):
                 data = [one for frame in talk.all(MetricsFrame) for one in frame.data]
                 ttfb = [one.value for one in data if isinstance(one, TTFBMetricsData) and one.value > 0]
                 self.assertEqual(len(ttfb), 1)
-                self.assertAlmostEqual(ttfb[0], talk.at(TTSAudioRawFrame) - talk.at(TTSStartedFrame), delta=0.1)
+                self.assertAlmostEqual(ttfb[0], talk.at(TTSAudioRawFrame) - talk.at(TTSStartedFrame), delta=0.1 * PATIENCE)
                 self.assertEqual(sum(one.value for one in data if isinstance(one, TTSUsageMetricsData)), len(TEXT) - (mode != TOKEN))
 
     async def test_settings_hold_from_the_next_sentence_on(self) -> None:
@@ -427,7 +429,7 @@ class ServiceTest(unittest.IsolatedAsyncioTestCase):
                     began = time.monotonic()
                     await talk.reply(TEXT)
                     await talk.until(LLMFullResponseEndFrame)
-                    self.assertLess(time.monotonic() - began, 0.5)
+                    self.assertLess(time.monotonic() - began, 0.5 * PATIENCE)
                     self.assertIn("top_k", talk.all(ErrorFrame, talk.up)[0].error)
                     self.assertEqual(talk.said(), "")
                     self.assertEqual(talk.order(TTSStartedFrame, TTSStoppedFrame), ["TTSStartedFrame", "TTSStoppedFrame"])
@@ -436,7 +438,7 @@ class ServiceTest(unittest.IsolatedAsyncioTestCase):
                     await talk.reply(TEXT)
                     await talk.until(LLMFullResponseEndFrame, 2)
                     self.assertEqual(talk.said(), TEXT)
-                self.assertTrue(await within(0.08, self.idle))
+                self.assertTrue(await within(0.08 * PATIENCE, self.idle))
 
     async def test_an_engine_that_is_lost_is_said_and_the_pipeline_ends(self) -> None:
         engine = qwentts.Engine(device="cpu")
@@ -455,15 +457,15 @@ class ServiceTest(unittest.IsolatedAsyncioTestCase):
             await talk.send(LLMTextFrame(" thank you."), LLMFullResponseEndFrame())
             await talk.until(TTSStoppedFrame, 2)
         self.assertEqual(talk.sound(), self.alone("Hello there", layout="streaming") + self.alone(" thank you.", layout="streaming"))
-        self.assertTrue(await within(0.08, self.idle))
+        self.assertTrue(await within(0.08 * PATIENCE, self.idle))
 
     async def test_tokens_outside_a_turn_hold_no_stream(self) -> None:
         async with Talk(self.service(TOKEN)) as talk:
             began = time.monotonic()
             await talk.send(*(LLMTextFrame(" " + word) for word in ("one", "two", "three")))
             await talk.until(TTSStoppedFrame, 3)
-            self.assertLess(time.monotonic() - began, 2)
-            self.assertTrue(await within(0.08, self.idle))
+            self.assertLess(time.monotonic() - began, 2 * PATIENCE)
+            self.assertTrue(await within(0.08 * PATIENCE, self.idle))
 
     async def test_speech_stays_within_its_lead(self) -> None:
         async with Talk(self.service(lead_ms=400)) as talk:
@@ -475,7 +477,7 @@ class ServiceTest(unittest.IsolatedAsyncioTestCase):
                 worst_s = max(worst_s, heard_s - (at - talk.at(TTSAudioRawFrame)))
                 heard_s += len(frame.audio) / 48000
         self.assertGreater(heard_s, 2)
-        self.assertLess(worst_s, 0.3)
+        self.assertLess(worst_s, 0.3 * PATIENCE)
 
     async def test_an_utterance_that_must_not_be_interrupted_is_not(self) -> None:
         async with Talk(self.service()) as talk:
@@ -492,15 +494,15 @@ class ServiceTest(unittest.IsolatedAsyncioTestCase):
             await talk.send(LLMFullResponseStartFrame(), LLMTextFrame("Hello there."))
             began = time.monotonic()
             await talk.end(EndFrame())
-            self.assertLess(time.monotonic() - began, 2)
+            self.assertLess(time.monotonic() - began, 2 * PATIENCE)
         self.assertEqual(talk.sound(), self.alone("Hello there.", layout="streaming"))
         async with Talk(self.service()) as talk:
             await talk.reply(LONG)
             await talk.until(TTSAudioRawFrame)
             began = time.monotonic()
             await talk.end(CancelFrame())
-            self.assertLess(time.monotonic() - began, 1)
-        self.assertTrue(await within(0.08, self.idle))
+            self.assertLess(time.monotonic() - began, 1 * PATIENCE)
+        self.assertTrue(await within(0.08 * PATIENCE, self.idle))
 
     async def test_two_services_share_an_engine(self) -> None:
         talks = [Talk(self.service(settings=Settings(voice=voice))) for voice in ("slt", "rms")]

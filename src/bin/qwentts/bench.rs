@@ -200,7 +200,7 @@ impl Bench {
                 speaker_vector: (0..model.config.talker.hidden).map(|i| (i as f32).sin() * 0.5).collect(),
                 reference: None,
             }),
-            (named, _) => crate::voice(named.as_deref(), &model),
+            (named, _) => crate::voice(named.as_deref(), &model)?.0,
         };
         let mut request = Request { voice, randomness: Randomness::Seed(1), ..Default::default() };
         // As speech is used: drawn, whatever the checkpoint's own setting.

@@ -1,7 +1,9 @@
 //! `qwentts codec`: the codec alone.
 
-use crate::{DeviceArgs, Outcome, files};
+use crate::{DeviceArgs, ModelArgs, Outcome, files};
 use clap::{Args, Subcommand};
+use qwentts::audio;
+use qwentts::cpu::Reference;
 use qwentts::error::Result;
 use std::path::PathBuf;
 
@@ -9,7 +11,27 @@ use std::path::PathBuf;
 pub enum Codec {
     /// Frames of codes to 24 kHz samples, f32
     Decode(Decode),
+    /// A sound file to frames of codes
+    Encode(Encode),
 }
+
+#[derive(Args)]
+pub struct Encode {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// WAV, FLAC, MP3 or Ogg Vorbis, any rate and channels, ten minutes at most
+    #[arg(value_name = "IN.wav")]
+    audio: PathBuf,
+    /// Where the codes go: a .npy of u2 [frames, 16], or JSON [[16]...]
+    #[arg(short, long, value_parser = files::parse_codes_path, value_name = "CODES.npy|CODES.json")]
+    output: PathBuf,
+    /// Threads; one per core where not given. Results do not depend on it
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+}
+
+/// The transformer of the encoder looks back over all of a recording.
+const LONGEST_S: f64 = 600.0;
 
 #[derive(Args)]
 pub struct Decode {
@@ -28,14 +50,31 @@ pub struct Decode {
 
 impl Codec {
     pub fn run(self) -> Result<Outcome> {
-        let Codec::Decode(args) = self;
-        let frames = files::read_codes(&args.codes)?;
-        let mut decoder = args.device.bare(args.device.model()?)?.decoder()?;
+        match self {
+            Codec::Decode(decode) => decode.run(),
+            Codec::Encode(encode) => encode.run(),
+        }
+    }
+}
+
+impl Encode {
+    fn run(self) -> Result<Outcome> {
+        let reference = Reference::new(self.model.open()?, self.threads)?;
+        let samples = audio::read(&self.audio, LONGEST_S)?;
+        files::write_codes(&self.output, &reference.encode(&samples)?)?;
+        Ok(Outcome::Done)
+    }
+}
+
+impl Decode {
+    fn run(self) -> Result<Outcome> {
+        let frames = files::read_codes(&self.codes)?;
+        let mut decoder = self.device.bare(self.device.model()?)?.decoder()?;
         let mut samples = Vec::new();
-        for piece in files::cut(&frames, args.chunks.as_deref().unwrap_or(&[])) {
+        for piece in files::cut(&frames, self.chunks.as_deref().unwrap_or(&[])) {
             samples.extend(decoder.decode(piece)?);
         }
-        files::write_samples(&args.output, &samples)?;
+        files::write_samples(&self.output, &samples)?;
         Ok(Outcome::Done)
     }
 }

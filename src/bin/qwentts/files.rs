@@ -237,6 +237,31 @@ pub fn parse_samples_path(path: &str) -> std::result::Result<PathBuf, String> {
     }
 }
 
+/// Frames to a .npy of u2 [F, 16] or JSON [[16]...], by the file's ending: what `read_codes` reads.
+pub fn write_codes(path: &Path, frames: &[Frame]) -> Result<()> {
+    if path.extension().and_then(|e| e.to_str()) == Some("json") {
+        let json = serde_json::to_vec(frames).map_err(|e| bad("output", e.to_string()))?;
+        return named(path, std::fs::write(path, json));
+    }
+    use npyz::WriterBuilder;
+    let write = || -> io::Result<()> {
+        let out = io::BufWriter::new(File::create(path)?);
+        let shape = [frames.len() as u64, GROUPS as u64];
+        let mut writer = npyz::WriteOptions::<u16>::new().default_dtype().shape(&shape).writer(out).begin_nd()?;
+        writer.extend(frames.as_flattened().iter().copied())?;
+        writer.finish()
+    };
+    named(path, write())
+}
+
+/// A path that `write_codes` can take: refused before the work, not after it.
+pub fn parse_codes_path(path: &str) -> std::result::Result<PathBuf, String> {
+    match path.ends_with(".npy") || path.ends_with(".json") {
+        true => Ok(path.into()),
+        false => Err("expected a name that ends in .npy or .json".to_owned()),
+    }
+}
+
 /// Frames from a .npy of integers [F, 16] or JSON [[16]...].
 pub fn read_codes(path: &Path) -> Result<Vec<Frame>> {
     let refuse = |what: String| Error::Checkpoint { file: path.display().to_string(), what };

@@ -23,9 +23,9 @@ const PARTS: [(&str, &str, &str); 6] = [
     ("model", "talker.model.text_embedding.", "text embedding"),
     ("model", "talker.code_predictor.", "predictor"),
     ("model", "talker.", "talker"),
-    ("model", "speaker_encoder.", "speaker encoder (not used yet)"),
+    ("model", "speaker_encoder.", "speaker encoder"),
     ("speech_tokenizer/model", "decoder.", "codec decoder"),
-    ("speech_tokenizer/model", "encoder.", "codec encoder (not used yet)"),
+    ("speech_tokenizer/model", "encoder.", "codec encoder"),
 ];
 
 #[derive(Default, serde::Serialize)]

@@ -16,6 +16,7 @@ mod say;
 #[cfg(feature = "play")]
 mod sound;
 mod trace;
+mod voice;
 mod voices;
 
 use clap::{Args, Parser, Subcommand};
@@ -46,11 +47,14 @@ enum Command {
     Say(Box<say::Say>),
     /// List the voices and languages of a model
     Voices(voices::Voices),
+    /// Make a voice of a recording, look at its file, hear it
+    #[command(subcommand)]
+    Voice(voice::Voice),
     /// Show what a model folder holds: kind, sizes, settings
     Inspect(inspect::Inspect),
     // Its help is the struct's: words here would take the place of the request's fields.
     Trace(trace::TraceArgs),
-    /// Turn frames of codes into sound
+    /// Turn frames of codes into sound, and sound into frames
     #[command(subcommand)]
     Codec(codec::Codec),
     // Its help is the struct's.
@@ -163,10 +167,14 @@ fn device(named: Option<&str>) -> Result<Device> {
     named.map_or_else(|| Ok(Device::best()), str::parse)
 }
 
-/// The voice that is named, else the first preset of a model that speaks in presets.
-fn voice(named: Option<&str>, model: &Model) -> Voice {
+/// The voice that is named, a preset or a voice file, else the first preset of a model that speaks in presets; and the
+/// language that a voice file names.
+fn voice(named: Option<&str>, model: &Model) -> Result<(Voice, Option<String>)> {
+    if let Some(saved) = named.map_or(Ok(None), |named| voice::saved(named, model))? {
+        return Ok(saved);
+    }
     let first = model.voices().next().filter(|_| model.config.kind == ModelKind::CustomVoice);
-    named.or(first).map_or(Voice::Unset, |name| Voice::Preset(name.to_owned()))
+    Ok((named.or(first).map_or(Voice::Unset, |name| Voice::Preset(name.to_owned())), None))
 }
 
 /// A word on the command line that cannot be used.
@@ -187,6 +195,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Say(say) => say.run(),
         Command::Voices(voices) => voices.run(),
+        Command::Voice(voice) => voice.run(),
         Command::Inspect(inspect) => inspect.run(),
         Command::Trace(trace) => trace.run(),
         Command::Codec(codec) => codec.run(),

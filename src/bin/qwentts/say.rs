@@ -25,7 +25,7 @@ pub struct Say {
     /// Say what this file holds
     #[arg(short, long, value_name = "F")]
     file: Option<PathBuf>,
-    /// Preset voice, in any case; the first of `qwentts voices` where not given
+    /// Preset voice, in any case, or a voice file (F.qvoice) of this model; the first of `qwentts voices` where not given
     #[arg(long)]
     voice: Option<String>,
     /// Language, in any case; auto where not given
@@ -193,9 +193,10 @@ impl Say {
         if shapes && !sampling.settle(&model.config.sampling)?.talker.do_sample {
             files::note("note: the best score is taken always; --temperature, --top-k and --top-p count with --sample");
         }
+        let (voice, language) = crate::voice(self.voice.as_deref(), model)?;
         Ok(Request {
-            voice: crate::voice(self.voice.as_deref(), model),
-            language: self.language.clone(),
+            voice,
+            language: self.language.clone().or(language),
             layout,
             instruct: self.instruct.clone(),
             sampling,

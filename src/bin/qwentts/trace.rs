@@ -14,7 +14,8 @@ use std::path::{Path, PathBuf};
 ///
 /// The request is JSON with these fields: text, or pieces (the same text arriving live, streaming layout only), or
 /// text_ids (body ids without the template); language; layout ("streaming" or "whole"); speaker; instruct;
-/// speaker_vector, and ref_codes with ref_text for an in-context clone; do_sample, temperature, top_k, top_p,
+/// speaker_vector, and ref_codes with ref_text for an in-context clone, or in place of both ref_audio (a sound file),
+/// with xvec_only for its speaker vector alone, and append_silence for half a second behind it; do_sample, temperature, top_k, top_p,
 /// repetition_penalty, subtalker_dosample, subtalker_temperature, subtalker_top_k, subtalker_top_p (defaults from
 /// the checkpoint's generation_config.json); greedy; seed, or uniforms (the draws' u in order); max_new_tokens (N
 /// tokens, so at most N - 1 frames); forced_frames (fed back whatever was chosen); regex ("qwen" or "mistral");
