@@ -69,7 +69,7 @@ enum qwentts_status
   QWENTTS_UNSUPPORTED = -3,
   // There is no such file or folder.
   QWENTTS_NOT_FOUND = -4,
-  // The model's files do not hold what they must.
+  // The files of the model, or of a voice, do not hold what they must.
   QWENTTS_BAD_MODEL = -5,
   // The device's memory is used up.
   QWENTTS_OUT_OF_MEMORY = -6,
@@ -245,6 +245,9 @@ typedef struct qwentts_engine qwentts_engine;
 // One utterance. One thread may give it text while another reads and any other cancels.
 typedef struct qwentts_stream qwentts_stream;
 
+// A voice that was made of a recording. It never changes; threads and streams may share it.
+typedef struct qwentts_voice qwentts_voice;
+
 // Hears what the library has to say: the `user` of `qwentts_log_set`, one of `qwentts_log_level`, a line without a newline.
 // The line is the hook's until it returns. It may be called by any thread, and by several at once.
 typedef void (*qwentts_log_fn)(void *user, int32_t level, const char *line);
@@ -323,6 +326,8 @@ typedef struct {
   uint32_t special_tokens;
   // Frames that are delivered together, each 1 to 32; the last before a 0 repeats. 1, 2, 4, 8.
   uint32_t chunk_frames[QWENTTS_CHUNK_WIDTHS];
+  // A voice of a recording, held by the caller until the stream is open; `voice` is NULL then. NULL.
+  const qwentts_voice *cloned;
 } qwentts_stream_options;
 
 // Takes a stream's sound: the `user` that was given, samples in the stream's format and how many, QWENTTS_OK. The samples are
@@ -466,8 +471,8 @@ qwentts_status qwentts_stream_end_text(qwentts_stream *stream);
 // Samples from where the last read stopped, mono, in the stream's format and rate: as many as are there and fit, one at
 // least. `samples` is the caller's, with room for `capacity` samples. Waits up to `timeout_ms`: 0 not at all, -1 until there
 // is something. QWENTTS_OK with *n_samples; QWENTTS_AGAIN, QWENTTS_END with 0; QWENTTS_CANCELLED. What was made before an
-// error is read first, then every read gives the error, QWENTTS_DEVICE_LOST where it is the engine's. One thread at a time: a second one gets QWENTTS_BUSY at once. A
-// cancel, and a close, end a read that waits.
+// error is read first, then every read gives the error, QWENTTS_DEVICE_LOST where it is the engine's. One thread at a time: a
+// second one gets QWENTTS_BUSY at once. A cancel, and a close, end a read that waits.
 qwentts_status qwentts_stream_read(qwentts_stream *stream,
                                    void *samples,
                                    size_t capacity,
@@ -526,6 +531,35 @@ qwentts_status qwentts_stream_cancel(qwentts_stream *stream);
 // an event handle from an epoll first. Never waits for the device nor for a callback, so that any thread may call it, an
 // event loop's or the callback itself. NULL is nothing.
 void qwentts_stream_close(qwentts_stream *stream);
+
+// Makes a voice of a recording: mono samples of -1 to 1 at `sample_rate_hz`, 8000 to 192000, which are copied. `transcript`:
+// the words that are said in it, for a clone that speaks as the recording does; NULL: the sound of the speaker alone.
+// `language`: what it speaks where a stream names none; NULL: the model tells. Writes the handle to *voice. Computes on the
+// CPU, for seconds of a large model, with threads of its own: streams that speak are not held up. Only Base models have what
+// it takes. Any thread.
+qwentts_status qwentts_voice_from_pcm(const qwentts_engine *engine,
+                                      const float *samples,
+                                      size_t sample_count,
+                                      uint32_t sample_rate_hz,
+                                      const char *transcript,
+                                      const char *language,
+                                      qwentts_voice **voice);
+
+// Loads a voice that qwentts_voice_save or `qwentts voice create` wrote; QWENTTS_BAD_MODEL where it was made with another
+// model than the engine's, or is no voice. Writes the handle to *voice. Any thread; never waits for the device.
+qwentts_status qwentts_voice_load(const qwentts_engine *engine,
+                                  const char *path,
+                                  qwentts_voice **voice);
+
+// Writes a voice to a file, which any engine with the same model can load. Any thread.
+qwentts_status qwentts_voice_save(const qwentts_voice *voice, const char *path);
+
+// Holds a voice once more: each needs a release of its own. NULL is nothing. Any thread; never waits.
+void qwentts_voice_retain(const qwentts_voice *voice);
+
+// Gives a voice up, which must not be used again by whoever held it. Streams that speak with it go on. NULL is nothing. Any
+// thread; never waits.
+void qwentts_voice_release(qwentts_voice *voice);
 
 #ifdef __cplusplus
 }  // extern "C"

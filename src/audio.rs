@@ -3,9 +3,10 @@
 
 use crate::engine::resample::Resampler;
 use crate::error::{Error, Result};
-use crate::frame::SAMPLE_RATE;
+use crate::frame::{SAMPLE_RATE, check_finite};
 use std::fs::File;
 use std::io::{Cursor, ErrorKind};
+use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use symphonia::core::codecs::CodecParameters;
 use symphonia::core::codecs::audio::AudioDecoderOptions;
@@ -35,8 +36,8 @@ const OPEN_END: u64 = 1 << 26;
 /// within [-1, 1], but for what MP3, Vorbis and the resampler put between samples. `longest_s` bounds the length: a file that
 /// is longer is refused before it is read to its end.
 ///
-/// Errors name the file: it cannot be read, is empty, is none of these, is damaged or cut off (an MP3, which does not say
-/// how long it is, is what is there), has a rate outside [`RATES_HZ`], is too long, or holds a sample that is not finite.
+/// Errors name the file: it cannot be read, is empty, is none of these, is damaged or cut off (MP3 and Ogg, which do not
+/// say how long they are, are what is there), has a rate outside [`RATES_HZ`], is too long, or holds a sample that is not finite.
 pub fn read(path: &Path, longest_s: f64) -> Result<Vec<f32>> {
     let file = File::open(path).map_err(|e| Error::file(path, e))?;
     let of = file.metadata().map_err(|e| Error::file(path, e))?;
@@ -55,27 +56,19 @@ pub fn read_bytes(name: &str, bytes: &[u8], longest_s: f64) -> Result<Vec<f32>> 
 /// Mono samples at any rate of [`RATES_HZ`] to 24 kHz: what a program has that recorded them itself. `field` stands in errors.
 pub fn resample(field: &'static str, samples: &[f32], rate_hz: u32) -> Result<Vec<f32>> {
     check_rate(rate_hz).map_err(|what| Error::request(field, what))?;
-    if let Some(at) = samples.iter().position(|s| !s.is_finite()) {
-        return Err(Error::request(field, format!("sample {at} is {}; expected finite ones", samples[at])));
-    }
+    check_finite(samples).map_err(|what| Error::request(field, what))?;
     to_24_khz(samples, rate_hz)
 }
 
 /// 24 kHz samples at one of `engine::RATES_HZ`: for a player that takes no other.
 pub fn at_rate(samples: &[f32], rate_hz: u32) -> Result<Vec<f32>> {
-    let mut resampler = Resampler::new(rate_hz)?;
-    let mut out = Vec::new();
-    resampler.push(samples, &mut out)?;
-    resampler.end(&mut out)?;
-    Ok(out)
+    all_through(Resampler::new(rate_hz)?, samples)
 }
 
 /// Refuses what no voice can be made of: too short, too long, silent, not finite. `samples` at 24 kHz.
 pub fn check_voice(samples: &[f32]) -> Result<()> {
     let refuse = |what: String| Err(Error::request("ref_audio", what));
-    if let Some(at) = samples.iter().position(|s| !s.is_finite()) {
-        return refuse(format!("sample {at} is {}; expected finite ones", samples[at]));
-    }
+    check_finite(samples).or_else(refuse)?;
     let lasts_s = samples.len() as f64 / f64::from(SAMPLE_RATE);
     if !(SHORTEST_S..=LONGEST_S).contains(&lasts_s) {
         return refuse(format!("lasts {lasts_s:.2} s; expected {SHORTEST_S} to {LONGEST_S} s"));
@@ -97,7 +90,10 @@ fn check_rate(rate_hz: u32) -> std::result::Result<(), String> {
 }
 
 fn to_24_khz(samples: &[f32], rate_hz: u32) -> Result<Vec<f32>> {
-    let mut resampler = Resampler::between(rate_hz, SAMPLE_RATE)?;
+    all_through(Resampler::between(rate_hz, SAMPLE_RATE)?, samples)
+}
+
+fn all_through(mut resampler: Resampler, samples: &[f32]) -> Result<Vec<f32>> {
     let mut out = Vec::new();
     resampler.push(samples, &mut out)?;
     resampler.end(&mut out)?;
@@ -105,6 +101,12 @@ fn to_24_khz(samples: &[f32], rate_hz: u32) -> Result<Vec<f32>> {
 }
 
 fn decode(name: &str, source: Box<dyn MediaSource>, bytes: Option<u64>, longest_s: f64) -> Result<Vec<f32>> {
+    // Where overflow is checked, as in debug builds, symphonia 0.6 panics at a WAV's absurd channel count.
+    let sound = std::panic::catch_unwind(AssertUnwindSafe(|| mono_at_24_khz(name, source, bytes, longest_s)));
+    sound.unwrap_or_else(|_| Err(Error::checkpoint(name, "is damaged: its decoder gave up")))
+}
+
+fn mono_at_24_khz(name: &str, source: Box<dyn MediaSource>, bytes: Option<u64>, longest_s: f64) -> Result<Vec<f32>> {
     let refuse = |what: String| Error::checkpoint(name, what);
     if bytes == Some(0) {
         return Err(refuse("is empty; expected a sound file".into()));
@@ -189,8 +191,6 @@ fn decode(name: &str, source: Box<dyn MediaSource>, bytes: Option<u64>, longest_
         let (s, of) = (mono.len() as f64 / f64::from(rate), frames as f64 / f64::from(rate));
         return Err(refuse(format!("is cut off after {s:.2} of {of:.2} s")));
     }
-    if let Some(at) = mono.iter().position(|s| !s.is_finite()) {
-        return Err(refuse(format!("sample {at} is {}; expected finite ones", mono[at])));
-    }
+    check_finite(&mono).map_err(refuse)?;
     to_24_khz(&mono, rate)
 }

@@ -191,7 +191,6 @@ impl Config {
         let main: MainJson = source.json(MAIN)?;
         let TalkerStack { talker_config: talker } = source.json(MAIN)?;
         let PredictorStack { talker_config: PredictorPart { code_predictor_config: predictor } } = source.json(MAIN)?;
-        let SpeakerPart { speaker_encoder_config: speaker } = source.json(MAIN)?;
         let codec: CodecJson = source.json(CODEC)?;
         let EncoderPart { encoder_config: encoder } = source.json(CODEC)?;
         let DecoderStack { decoder_config: decoder } = source.json(CODEC)?;
@@ -217,8 +216,10 @@ impl Config {
             config.encoder = Some(encoder.check(&config.codec).map_err(in_file(CODEC))?);
         }
         // As upstream: the other kinds have none, whatever their file says.
-        if let (ModelKind::Base, Some(speaker)) = (config.kind, speaker) {
-            config.speaker_encoder = Some(speaker.check(config.talker.hidden).map_err(&main_error)?);
+        if config.kind == ModelKind::Base {
+            let SpeakerPart { speaker_encoder_config: speaker } = source.json(MAIN)?;
+            let speaker = speaker.map(|speaker| speaker.check(config.talker.hidden)).transpose();
+            config.speaker_encoder = speaker.map_err(&main_error)?;
         }
         Ok(config)
     }

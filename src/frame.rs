@@ -70,6 +70,14 @@ impl Sample for i16 {
     }
 }
 
+/// Refuses a sample that is not finite, naming its place: in words, for the caller's own error.
+pub(crate) fn check_finite(samples: &[f32]) -> std::result::Result<(), String> {
+    match samples.iter().position(|s| !s.is_finite()) {
+        None => Ok(()),
+        Some(at) => Err(format!("sample {at} is {}; expected finite ones", samples[at])),
+    }
+}
+
 /// Refuses a code that is not under `codes`, naming its place; `field` is what holds the frames.
 pub(crate) fn check_codes(field: &'static str, frames: &[Frame], codes: usize) -> Result<()> {
     for (f, frame) in frames.iter().enumerate() {

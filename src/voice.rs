@@ -24,6 +24,7 @@ use crate::prompt;
 use crate::request::{ReferenceSpeech, Regex, Voice, VoicePrompt};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use std::collections::HashMap;
+use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -166,12 +167,14 @@ impl SavedVoice {
     /// Reads a file that `save` wrote. Errors name it: it cannot be read, is cut off, is no voice file, has another
     /// version, or holds what no voice is made of.
     pub fn load(path: &Path) -> Result<SavedVoice> {
-        let bytes = std::fs::metadata(path).map_err(|e| Error::file(path, e))?.len();
-        if bytes > MOST_BYTES {
-            let what = format!("has {bytes} bytes; a voice file has {MOST_BYTES} at most");
+        let file = std::fs::File::open(path).map_err(|e| Error::file(path, e))?;
+        let mut bytes = Vec::new();
+        // Not by the length that the file system says: a pipe or a device has none.
+        file.take(MOST_BYTES + 1).read_to_end(&mut bytes).map_err(|e| Error::file(path, e))?;
+        if bytes.len() as u64 > MOST_BYTES {
+            let what = format!("has more than {MOST_BYTES} bytes; a voice file has no more");
             return Err(Error::checkpoint(path.display().to_string(), what));
         }
-        let bytes = std::fs::read(path).map_err(|e| Error::file(path, e))?;
         SavedVoice::from_bytes(&path.display().to_string(), &bytes)
     }
 

@@ -167,6 +167,12 @@ fn an_index_that_disagrees_with_its_shards() {
 // ---- config files --------------------------------------------------------------------------------------------
 
 #[test]
+fn a_speaker_encoder_config_counts_in_a_base_model_alone() {
+    let odd = json!({ "enc_dim": "wide" });
+    Folder::new().set("config.json", "/speaker_encoder_config", odd).open();
+}
+
+#[test]
 fn config_values_that_nobody_knows() {
     let talker = |field: &str| format!("/talker_config/{field}");
     let predictor = |field: &str| format!("/talker_config/code_predictor_config/{field}");

@@ -126,6 +126,23 @@ fn layouts_are_the_committed_ones_in_c_and_in_cpp() {
     assert_eq!(says(&compile("tests/c/layout.c", "c++17")), "");
 }
 
+/// A Base model of seeded weights: what it says is no speech, but whose voice it is can be told.
+#[test]
+fn voices_of_recordings_are_made_kept_and_spoken_with() {
+    let made = folder().join("ann.qvoice");
+    let [base, other] =
+        [("tiny-0b6-base", 1), ("tiny-0b6-base", 2)].map(|(kind, seed)| support::checkpoint(kind, seed));
+    let mut voices = program(&compile("tests/c/voices.c", "c99"));
+    let said = run(voices.args([&base, &other, &made])).stdout;
+    assert_eq!(String::from_utf8_lossy(&said), "");
+    // What Rust makes of the same sound with the same words is the same file.
+    let model = qwentts::Model::open(&qwentts::ModelSource::Folder(base)).unwrap();
+    let sound: Vec<f32> = (0..30_000).map(|i| (i % 240) as f32 / 240.0 - 0.5).collect();
+    let cloning = qwentts::Cloning { transcript: Some("A few words.".into()), ..Default::default() };
+    let ours = qwentts::SavedVoice::create(&model, &sound, &cloning).unwrap();
+    assert!(qwentts::SavedVoice::load(&made).unwrap() == ours);
+}
+
 #[test]
 fn every_misuse_has_an_answer() {
     assert_eq!(says(&compile("tests/c/misuse.c", "c99")), "");

@@ -2,6 +2,8 @@
 //! what each would catch) with the library and the command line of this build. Needs python3 (3.9 or later, with venv).
 #![cfg(all(target_os = "linux", feature = "demo"))] // libqwentts.so by its name; the embedded voices
 
+mod support;
+
 use std::env;
 use std::path::Path;
 use std::process::Command;
@@ -18,6 +20,7 @@ fn the_package_speaks() {
         .arg(tests)
         .env("QWENTTS_LIBRARY", library)
         .env("QWENTTS_BIN", env!("CARGO_BIN_EXE_qwentts"))
+        .env("QWENTTS_TEST_BASE", support::checkpoint("tiny-0b6-base", 1))
         .output()
         .unwrap_or_else(|e| panic!("{}: {e}; this test needs Python 3.9 or later, PYTHON names one", python.display()));
     let said = String::from_utf8_lossy(&ran.stderr);

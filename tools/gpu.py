@@ -129,11 +129,6 @@ def goldens(env=None):
     return [Piece(test, [test, *words], 240, env) for test in ("golden", "streaming", "live", "engine")]
 
 
-def small(env=None):
-    words = ["gpu", *IGNORED, "--skip", "full_size", "--skip", "long_use"]
-    return Piece("small", words, 240, GPU | (env or {}))
-
-
 def full_size(options):
     return [Path(options.scratch) / f"{kind}-{seed}" for kind, seed in FULL.items()]
 
@@ -170,7 +165,7 @@ def steps(options):
         "driver": lambda: [driver()],
         "twins": lambda: [twins()],
         "goldens": goldens,
-        "small": lambda: [small()],
+        "small": lambda: [Piece("small", ["gpu", *IGNORED, "--skip", "full_size", "--skip", "long_use"], 240, GPU)],
         "ptx": lambda: [twins(env=ptx), *goldens(ptx)],
         "models": lambda: list(make_models(options)),
         "full": lambda: [

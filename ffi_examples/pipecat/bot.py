@@ -6,7 +6,7 @@
     python bot.py --microphone                    # instead of the page
     python bot.py --model Qwen3-TTS-12Hz-0.6B-CustomVoice --voice vivian --device cuda:0
 
-What each needs besides pipecat-qwentts: --offline pipecat-ai[websocket]; the page pipecat-ai[webrtc,runner,silero]; Deepgram
+What each needs besides pipecat-qwentts: --offline nothing; the page pipecat-ai[webrtc,runner,silero]; Deepgram
 pipecat-ai[deepgram] and DEEPGRAM_API_KEY; --stt whisper pipecat-ai[whisper]; the LLM OPENAI_API_KEY, where its server wants one;
 --microphone pipecat-ai[local,silero] and PortAudio.
 """

@@ -117,10 +117,7 @@ impl Codec<'_> {
         let mut row = vec![0.0; half];
         for (t, frame) in frames.iter().enumerate() {
             for (group, (book, &code)) in w.codebooks.iter().zip(frame).enumerate() {
-                book.embedding_sum.read_row(code.into(), &mut row);
-                let usage = book.cluster_usage[usize::from(code)];
-                let usage = if usage < 1e-5 { 1e-5 } else { usage }; // not `max`: NaN must stay NaN, so that it is found
-                row.iter_mut().for_each(|x| *x /= usage);
+                book.read_row(code.into(), &mut row);
                 let sum = if group == 0 { &mut first } else { &mut rest };
                 ops::add(&mut sum[t * half..][..half], None, &row);
             }

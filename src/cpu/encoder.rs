@@ -154,9 +154,8 @@ impl Encoder<'_> {
                 let projection = [&w.semantic_projection, &w.acoustic_projection][group];
                 ops::linear(self.threads, projection, None, x, &mut left);
             }
-            for (row, (table, usage)) in table.chunks_exact_mut(width).zip(&book.cluster_usage).enumerate() {
-                book.embedding_sum.read_row(row, table);
-                table.iter_mut().for_each(|x| *x /= usage.max(1e-5));
+            for (row, to) in table.chunks_exact_mut(width).enumerate() {
+                book.read_row(row, to);
             }
             ops::distances(self.threads, &table, width, &left, &mut apart);
             let rows = apart.chunks_exact(self.codec.codebook_size);

@@ -21,7 +21,7 @@ pub use simd::vector_bits;
 
 use crate::backend::{self, Decoder, Recording, Step, Stepwise};
 use crate::error::{Error, Result};
-use crate::frame::{End, Frame, GROUPS, check_codes};
+use crate::frame::{End, Frame, GROUPS, check_codes, check_finite};
 use crate::model::Model;
 use crate::prompt::Position;
 use crate::request::{Randomness, Sampling};
@@ -188,7 +188,7 @@ impl Reference {
     }
 
     /// The frames of a recording, one for each 1920 samples begun: the codec's other half, which a clone's reference and
-    /// `codec encode` go through. `samples`: 24 kHz, mono, finite, one at least; memory grows with them by 90 kB a second
+    /// `codec encode` go through. `samples`: 24 kHz, mono, finite, one at least; memory grows with them by 0.7 MB a second
     /// at the published sizes. A checkpoint without a codec encoder, and weights that are not finite, are errors.
     pub fn encode(&self, samples: &[f32]) -> Result<Vec<Frame>> {
         let (config, weights) = (&self.model.config, &self.model.weights);
@@ -204,7 +204,7 @@ impl Reference {
 
     /// Who speaks in a recording, as a vector of the talker's width: what stands in a clone's prompt. `samples`: 24 kHz,
     /// mono, finite, at least as many as `fewest_samples` says. Not scaled to any length. Memory grows with them by
-    /// 4 MB a second at the published sizes. A checkpoint without a speaker encoder, which only Base models have, and
+    /// 5 MB a second at the published sizes. A checkpoint without a speaker encoder, which only Base models have, and
     /// weights that are not finite, are errors.
     pub fn speaker_vector(&self, samples: &[f32]) -> Result<Vec<f32>> {
         let weights = self.speaker()?;
@@ -235,12 +235,7 @@ impl Reference {
             let what = format!("has {} samples; expected {fewest} at least", samples.len());
             return Err(Error::request("ref_audio", what));
         }
-        match samples.iter().position(|s| !s.is_finite()) {
-            None => Ok(()),
-            Some(at) => {
-                Err(Error::request("ref_audio", format!("sample {at} is {}; expected finite ones", samples[at])))
-            }
-        }
+        check_finite(samples).map_err(|what| Error::request("ref_audio", what))
     }
 
     fn check(&self, scores: &[f32], frame: usize, group: usize) -> Result<()> {

@@ -13,6 +13,7 @@
 mod engine;
 mod options;
 mod stream;
+mod voice;
 
 use crate::error::Error;
 use crate::frame::End;
@@ -23,7 +24,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicI32, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, Once, OnceLock, PoisonError};
 
+use engine::qwentts_engine;
 use options::{qwentts_engine_options, qwentts_format, qwentts_stream_options, take};
+use voice::qwentts_voice;
 
 /// Grows when something that was promised changes; the library's soname has it.
 pub const QWENTTS_ABI_MAJOR: u32 = 0;
@@ -49,7 +52,7 @@ pub enum qwentts_status {
     QWENTTS_UNSUPPORTED = -3,
     /// There is no such file or folder.
     QWENTTS_NOT_FOUND = -4,
-    /// The model's files do not hold what they must.
+    /// The files of the model, or of a voice, do not hold what they must.
     QWENTTS_BAD_MODEL = -5,
     /// The device's memory is used up.
     QWENTTS_OUT_OF_MEMORY = -6,
@@ -443,7 +446,7 @@ mod tests {
 
     #[test]
     fn a_lost_engine_is_named_by_each_call_of_a_stream() {
-        use super::engine::{qwentts_engine, qwentts_engine_close, qwentts_engine_health};
+        use super::engine::{qwentts_engine_close, qwentts_engine_health};
         use super::stream::*;
         static ENDED_AS: AtomicI32 = AtomicI32::new(0);
         unsafe extern "C" fn note_end(_: *mut c_void, _: *const c_void, n: usize, status: qwentts_status) -> i32 {

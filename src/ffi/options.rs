@@ -1,8 +1,8 @@
 //! What callers fill in: structs that begin with their size and grow at their tail alone.
 
-use super::{Fault, guard, out, qwentts_status, string};
+use super::{Fault, from_handle, guard, out, qwentts_status, qwentts_voice, string};
 use crate::device::{Device, KvNumbers};
-use crate::engine::EngineOptions;
+use crate::engine::{Engine, EngineOptions};
 use crate::request::{Delivery, Layout, LengthCap, OnDry, Output, Randomness, Regex, Request, SamplingOptions, Voice};
 use crate::source::ModelSource;
 use std::ffi::c_char;
@@ -125,6 +125,8 @@ pub struct qwentts_stream_options {
     pub special_tokens: u32,
     /// Frames that are delivered together, each 1 to 32; the last before a 0 repeats. 1, 2, 4, 8.
     pub chunk_frames: [u32; QWENTTS_CHUNK_WIDTHS],
+    /// A voice of a recording, held by the caller until the stream is open; `voice` is NULL then. NULL.
+    pub cloned: *const qwentts_voice,
 }
 
 /// A struct that begins with its size, of which any bytes are a value.
@@ -182,6 +184,7 @@ unsafe impl Sized32 for qwentts_stream_options {
             cap_frames_per_token: delivery.length_cap.frames_per_token as u32,
             special_tokens: 0,
             chunk_frames,
+            cloned: std::ptr::null(),
         }
     }
 }
@@ -302,11 +305,11 @@ impl qwentts_engine_options {
 }
 
 impl qwentts_stream_options {
-    /// `voices`: those that the model has.
+    /// As a request to this engine.
     ///
     /// # Safety
-    /// Its pointers are NULL or strings.
-    pub(super) unsafe fn read<'a>(&self, mut voices: impl Iterator<Item = &'a str>) -> Result<Request, Fault> {
+    /// Its pointers are NULL, strings, or a voice's handle.
+    pub(super) unsafe fn read(&self, engine: &Engine) -> Result<Request, Fault> {
         // SAFETY: as the caller promises.
         let (voice, language, instruct) = unsafe {
             (string(self.voice, "voice")?, string(self.language, "language")?, string(self.instruct, "instruct")?)
@@ -361,9 +364,20 @@ impl qwentts_stream_options {
                 frames_per_token: self.cap_frames_per_token as usize,
             },
         };
+        let (voice, its_language) = match (voice, self.cloned.is_null()) {
+            // SAFETY: as the caller promises.
+            (None, false) => unsafe { from_handle(self.cloned) }?.of(engine.model())?,
+            (Some(_), false) => {
+                return Err(Fault::argument("cloned: is a voice, and so is `voice`; expected one of them"));
+            }
+            (named, true) => {
+                let named = named.or_else(|| engine.voices().next());
+                (named.map_or(Voice::Unset, |name| Voice::Preset(name.to_owned())), None)
+            }
+        };
         Ok(Request {
-            voice: voice.or_else(|| voices.next()).map_or(Voice::Unset, |name| Voice::Preset(name.to_owned())),
-            language: language.map(str::to_owned),
+            voice,
+            language: language.map(str::to_owned).or(its_language),
             layout: match self.layout {
                 QWENTTS_DEFAULT => None,
                 0 => Some(Layout::Streaming),

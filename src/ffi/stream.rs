@@ -209,7 +209,7 @@ unsafe fn open(
     let (engine, to, options) = unsafe { (from_handle(engine)?, out(stream, "stream")?, take(options, "options")?) };
     let format = options.checked_format()?;
     // SAFETY: as above.
-    let request = unsafe { options.read(engine.engine.voices()) }?;
+    let request = unsafe { options.read(&engine.engine) }?;
     let engine = &engine.engine;
     let opened = begin(engine, &request).map_err(|error| match engine.health() {
         Err(why) => lost(why),
@@ -302,8 +302,8 @@ pub unsafe extern "C" fn qwentts_stream_end_text(stream: *mut qwentts_stream) ->
 /// Samples from where the last read stopped, mono, in the stream's format and rate: as many as are there and fit, one at
 /// least. `samples` is the caller's, with room for `capacity` samples. Waits up to `timeout_ms`: 0 not at all, -1 until there
 /// is something. QWENTTS_OK with *n_samples; QWENTTS_AGAIN, QWENTTS_END with 0; QWENTTS_CANCELLED. What was made before an
-/// error is read first, then every read gives the error, QWENTTS_DEVICE_LOST where it is the engine's. One thread at a time: a second one gets QWENTTS_BUSY at once. A
-/// cancel, and a close, end a read that waits.
+/// error is read first, then every read gives the error, QWENTTS_DEVICE_LOST where it is the engine's. One thread at a time: a
+/// second one gets QWENTTS_BUSY at once. A cancel, and a close, end a read that waits.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn qwentts_stream_read(
     stream: *mut qwentts_stream,

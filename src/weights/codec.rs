@@ -7,8 +7,18 @@ use crate::frame::GROUPS;
 
 /// A table of rows stored as sums and usage counts: row = sum / max(usage, 1e-5).
 pub struct Codebook {
-    pub embedding_sum: Tensor,   // [codebook_size, codebook_dim / 2]
+    pub embedding_sum: Tensor,   // [codebook_size, width]: of the decoder codebook_dim / 2
     pub cluster_usage: Vec<f32>, // [codebook_size]
+}
+
+impl Codebook {
+    /// A row, as wide as the table.
+    pub fn read_row(&self, row: usize, to: &mut [f32]) {
+        self.embedding_sum.read_row(row, to);
+        let usage = self.cluster_usage[row];
+        let usage = if usage < 1e-5 { 1e-5 } else { usage }; // not `max`: NaN must stay NaN, so that it is found
+        to.iter_mut().for_each(|x| *x /= usage);
+    }
 }
 
 /// A convolution. Plain: weight [out, in, k]; transposed: [in, out, k].

@@ -126,10 +126,11 @@ static int begin(life *own, uint64_t *state) {
     own->heard = 0;
     own->ends = 0;
     own->cancelled = 0;
-    own->pushed = live ? 0 : strlen(own->of->text) + 1;
+    if (own->way == BY_WAITING) live = 1;
+    /* Who waits is to have nothing to read: no text either. */
+    own->pushed = live && own->way != BY_WAITING ? 0 : strlen(own->of->text) + 1;
     options = own->of->options;
     if (own->way == BY_FRAMES) options.output = QWENTTS_FRAMES;
-    if (own->way == BY_WAITING) live = 1;
     pthread_rwlock_rdlock(&gate);
     if (!closed)
         status = live ? qwentts_stream_open(engine, &options, &stream)

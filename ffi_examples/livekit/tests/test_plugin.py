@@ -187,6 +187,16 @@ class PluginTest(unittest.IsolatedAsyncioTestCase):
         tts.update_options(voice="rms")
         async with tts.synthesize("Hello there.") as stream:
             self.same_sound(bytes((await stream.collect()).data), self.alone("Hello there.", voice="rms"))
+        # Nor is one that comes later, which nobody is to wait behind for ever.
+        stream = self.tts().stream(conn_options=ONCE)
+        stream.push_text("Hello there, ")
+        stream.push_text("a" * 1_000_000)
+        with self.assertRaisesRegex(APIError, "qwentts: text: is longer"):
+            async with asyncio.timeout(60):
+                async for _ in stream:
+                    pass
+        await stream.aclose()
+        self.assertTrue(await within(0.08 * PATIENCE, self.idle))
         # Blank text has no sound, and is no failure; nor is none.
         for text in ("", "  "):
             stream = self.tts().stream(conn_options=ONCE)
@@ -209,7 +219,7 @@ class PluginTest(unittest.IsolatedAsyncioTestCase):
             script.reply = LONG
             ear.heard.clear()
             speech = session.generate_reply(user_input="And then?")
-            self.assertTrue(await within(20, lambda: len(ear.heard) > 3))
+            self.assertTrue(await within(60, lambda: len(ear.heard) > 3))
             await asyncio.sleep(0.5)
             self.assertFalse(self.idle())
             await session.interrupt()

@@ -97,7 +97,7 @@ class Watcher(FrameProcessor):
         return [(at, frame) for at, frame in self.frames if isinstance(frame, kind)]
 
     async def until(self, kind: type, n: int) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while len(self.all(kind)) < n:
                 await asyncio.sleep(0.005)
 
@@ -124,14 +124,14 @@ class Call:
 
     async def __aenter__(self) -> "Call":
         self._running = asyncio.create_task(bot.run(self.worker, handle_sigint=False))
-        await asyncio.wait_for(self._ready.wait(), 20)
+        await asyncio.wait_for(self._ready.wait(), 60)
         self.caller = await offline.Caller(f"ws://127.0.0.1:{self.port}").__aenter__()
         return self
 
     async def __aexit__(self, *_: Any) -> None:
         await self.caller.__aexit__()
         await self.worker.queue_frame(EndFrame())
-        await asyncio.wait_for(self._running, 20)
+        await asyncio.wait_for(self._running, 60)
 
     def messages(self) -> list[tuple[str, str]]:
         return [(message["role"], message["content"]) for message in self.context.get_messages()]

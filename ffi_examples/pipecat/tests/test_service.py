@@ -98,7 +98,7 @@ class Talk:
             await runner.run()
 
         self._runner = asyncio.create_task(run())
-        await asyncio.wait_for(self._started.wait(), 20)
+        await asyncio.wait_for(self._started.wait(), 60)
         return self
 
     async def __aexit__(self, kind: Any, *_: Any) -> None:
@@ -108,7 +108,7 @@ class Talk:
         assert self._runner is not None
         if not self._runner.done():
             await self._worker.queue_frame(frame)
-        await asyncio.wait_for(self._runner, 20)
+        await asyncio.wait_for(self._runner, 60)
 
     async def send(self, *frames: Frame) -> None:
         for frame in frames:
@@ -131,7 +131,7 @@ class Talk:
                 self._changed.clear()
                 await self._changed.wait()
 
-        await asyncio.wait_for(wait(), 15)
+        await asyncio.wait_for(wait(), 60)
 
     def all(self, kind: type, frames: list[tuple[float, Frame]] | None = None) -> list[Any]:
         return [frame for _, frame in (self.down if frames is None else frames) if isinstance(frame, kind)]
@@ -477,7 +477,8 @@ class ServiceTest(unittest.IsolatedAsyncioTestCase):
                 worst_s = max(worst_s, heard_s - (at - talk.at(TTSAudioRawFrame)))
                 heard_s += len(frame.audio) / 48000
         self.assertGreater(heard_s, 2)
-        self.assertLess(worst_s, 0.3 * PATIENCE)
+        # Without its lead for a bound, speech comes to more than half of itself ahead where the engine is fast.
+        self.assertLess(worst_s, min(0.3 * PATIENCE, heard_s / 2))
 
     async def test_an_utterance_that_must_not_be_interrupted_is_not(self) -> None:
         async with Talk(self.service()) as talk:

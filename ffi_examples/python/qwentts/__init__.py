@@ -33,6 +33,7 @@ from ._library import (
     version,
 )
 from ._stream import End, Event, FirstSound, Options, Samples, Stream, Word
+from ._voice import Voice
 
 __version__ = version()
 
@@ -57,6 +58,7 @@ __all__ = [
     "Samples",
     "Stream",
     "Unsupported",
+    "Voice",
     "Word",
     "build_info",
     "version",

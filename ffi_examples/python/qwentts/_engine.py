@@ -6,10 +6,11 @@ import ctypes
 import os
 import wave
 import weakref
-from typing import TYPE_CHECKING, Any, BinaryIO, Dict, List, Optional, Union, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, Callable, Dict, Iterable, List, Optional, Union, cast
 
-from ._library import EngineOptions, Handle, Unsupported, checked, fill, fresh, lib, quick
+from ._library import EngineOptions, Handle, Unsupported, checked, fill, fresh, lib, quick, text
 from ._stream import Options, Pieces, Stream
+from ._voice import Voice, floats
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -82,6 +83,35 @@ class Engine:
     def warmup(self) -> None:
         """Speaks a few frames that nobody hears, so that the first stream finds everything ready. Waits for them."""
         self._handle.call(lib.qwentts_engine_warmup)
+
+    def clone(
+        self,
+        samples: Union[Any, Iterable[float]],
+        sample_rate_hz: int,
+        transcript: Optional[str] = None,
+        language: Optional[str] = None,
+    ) -> Voice:
+        """Makes a voice of a recording and waits for it, which for a large model is seconds; streams that speak are not held up.
+        Only Base models have what it takes.
+
+        samples: mono, -1 to 1: numbers, or a buffer of float32, float64 or int16 (numpy, array, memoryview).
+        transcript: the words that are said in it, for a clone that speaks as the recording does; None: the speaker's sound alone.
+        language: what it speaks where a stream names none; None: the model tells.
+        """
+        numbers = floats(samples)
+        address, count = numbers.buffer_info()
+        said = None if transcript is None else text("transcript", transcript)
+        spoken = None if language is None else text("language", language)
+        return self._voice(lib.qwentts_voice_from_pcm, address, count, sample_rate_hz, said, spoken)
+
+    def load_voice(self, path: Union[str, "os.PathLike[str]"]) -> Voice:
+        """A voice that `Voice.save` or `qwentts voice create` wrote; raises `BadModel` where it was made with another model."""
+        return self._voice(lib.qwentts_voice_load, text("path", os.fspath(path)))
+
+    def _voice(self, entry: Callable[..., int], *arguments: Any) -> Voice:
+        pointer = ctypes.c_void_p()
+        self._handle.call(entry, *arguments, ctypes.byref(pointer))
+        return Voice(pointer)
 
     def speak(self, text: Union[str, bytes, Pieces], **options: Unpack[Options]) -> Stream:
         """Speaks a text, or text as it comes.

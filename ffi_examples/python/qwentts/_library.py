@@ -170,6 +170,7 @@ class StreamOptions(ctypes.Structure):
         ("cap_frames_per_token", c_uint32),
         ("special_tokens", c_uint32),
         ("chunk_frames", c_uint32 * 8),
+        ("cloned", c_void_p),
     ]
 
 
@@ -201,15 +202,21 @@ def fresh(kind: Type[ctypes.Structure]) -> Any:
     return struct
 
 
+def text(name: str, value: Any) -> bytes:
+    """A str as C has it; one that C would cut is refused."""
+    if not isinstance(value, str):
+        raise TypeError(f"{name}: is {type(value).__name__}; expected str")
+    data = value.encode()
+    if b"\0" in data:
+        raise InvalidArgument(f"{name}: has a zero byte")
+    return data
+
+
 def fill(struct: Any, name: str, value: Any) -> None:
     """Sets a field; a value that C would cut or wrap is refused."""
-    if isinstance(value, str):
-        value = value.encode()
-        if b"\0" in value:
-            raise InvalidArgument(f"{name}: has a zero byte")
     # ctypes would take a number for an address.
-    if dict(struct._fields_)[name] is c_char_p and not isinstance(value, bytes):
-        raise TypeError(f"{name}: is {type(value).__name__}; expected str")
+    if isinstance(value, str) or dict(struct._fields_)[name] is c_char_p and not isinstance(value, bytes):
+        value = text(name, value)
     try:
         setattr(struct, name, value)
     except TypeError as error:
@@ -235,6 +242,10 @@ _ENTRIES: Dict[str, Any] = {
     "qwentts_engine_health": (c_int32, c_void_p),
     "qwentts_engine_info": (c_int32, c_void_p, c_void_p, c_size_t, POINTER(c_size_t)),
     "qwentts_engine_stats": (c_int32, c_void_p, c_void_p, c_size_t, POINTER(c_size_t)),
+    "qwentts_voice_from_pcm": (c_int32, c_void_p, c_void_p, c_size_t, c_uint32, c_char_p, c_char_p, POINTER(c_void_p)),
+    "qwentts_voice_load": (c_int32, c_void_p, c_char_p, POINTER(c_void_p)),
+    "qwentts_voice_save": (c_int32, c_void_p, c_char_p),
+    "qwentts_voice_release": (None, c_void_p),
     "qwentts_stream_open": (c_int32, c_void_p, POINTER(StreamOptions), POINTER(c_void_p)),
     "qwentts_speak": (c_int32, c_void_p, c_char_p, c_size_t, POINTER(StreamOptions), POINTER(c_void_p)),
     "qwentts_stream_push_text": (c_int32, c_void_p, c_char_p, c_size_t),

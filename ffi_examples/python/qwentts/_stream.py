@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, AsyncIterable, Callable, Dict, Iterable, 
 from ._library import AGAIN, CODES_PER_FRAME, END, OK, Busy, Cancelled, Closed, Ended, Handle, InvalidArgument, fill, fresh, lib, quick
 from ._library import Event as RawEvent
 from ._library import StreamOptions
+from ._voice import Voice
 
 if TYPE_CHECKING:
     from ._engine import Engine
@@ -40,7 +41,7 @@ class Options(TypedDict, total=False):
     """What a stream is opened with, all by name: `engine.speak("Hi.", voice="slt", seed=7)`. What is left out or None is as
     the model's own settings have it, or as it says here."""
 
-    voice: Optional[str]  #: a preset voice, in any case; the model's first
+    voice: Union[str, Voice, None]  #: a preset voice, in any case, or one of a recording; the model's first preset
     language: Optional[str]  #: in any case; the model tells
     instruct: Optional[str]  #: how to speak (CustomVoice 1.7B) or who speaks (VoiceDesign), in words
     seed: Optional[int]  #: 0 to 2**64 - 1; the same seed and request give the same speech; 0
@@ -111,6 +112,8 @@ def raw_options(options: Options) -> Any:
             if value not in known:
                 raise InvalidArgument(f"{name}: is {value!r}; expected {' or '.join(map(repr, known))}")
             value = known[value]
+        elif isinstance(value, Voice) and name == "voice":
+            name, value = "cloned", value.pointer
         elif name == "chunk_frames":
             widths = list(value)  # type: ignore[call-overload]
             if not 1 <= len(widths) <= len(raw.chunk_frames) or not all(0 < width <= 32 for width in widths):

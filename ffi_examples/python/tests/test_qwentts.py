@@ -4,7 +4,8 @@ cancelled, closed or forgotten in the middle, leaks threads or descriptors, does
     python3 -m unittest discover -s ffi_examples/python/tests
 
 The library is the one that the package finds. QWENTTS_BIN names the command line (else target/release/qwentts), and
-QWENTTS_TEST_DEVICE and QWENTTS_TEST_KV where it all computes (else the CPU).
+QWENTTS_TEST_DEVICE and QWENTTS_TEST_KV where it all computes (else the CPU). QWENTTS_TEST_BASE is a Base model's folder: without
+it voices of recordings are not tested, which is said.
 """
 
 import array
@@ -100,6 +101,33 @@ class InThread(threading.Thread):
         return self.result
 
 
+@unittest.skipUnless(os.environ.get("QWENTTS_TEST_BASE"), "QWENTTS_TEST_BASE names no Base model")
+class Voices(unittest.TestCase):
+    def test_a_recording_speaks_and_so_does_its_file(self):
+        sound = [i % 240 / 240 - 0.5 for i in range(30000)]
+        said = lambda **options: [frame.tolist() for frame in base.speak(TEXT, output="frames", max_frames=12, **options)]
+        with tempfile.TemporaryDirectory() as folder, qwentts.Engine(os.environ["QWENTTS_TEST_BASE"], "cpu") as base:
+            ann = base.clone(sound, 24000, transcript="A few words.")
+            path = Path(folder) / "ann.qvoice"
+            ann.save(path)
+            expected = said(voice=ann)
+            self.assertGreater(len(expected), 1)
+            self.assertEqual(said(voice=base.load_voice(path)), expected)
+            # The same sound however it is held; the speaker alone is another voice.
+            self.assertEqual(said(voice=base.clone(array.array("f", sound), 24000, "A few words.")), expected)
+            self.assertNotEqual(said(voice=base.clone(sound, 24000)), expected)
+            for error, words, call in [
+                (qwentts.InvalidArgument, "samples: ", lambda: base.clone([], 24000)),
+                (qwentts.InvalidArgument, "samples: have the format 'b'", lambda: base.clone(array.array("b", [1]), 24000)),
+                (TypeError, "transcript: is int", lambda: base.clone(sound, 24000, transcript=5)),
+                (qwentts.NotFound, "none.qvoice", lambda: base.load_voice(Path(folder) / "none.qvoice")),
+                (qwentts.BadModel, "ann.qvoice", lambda: engine.load_voice(path)),
+                (qwentts.BadModel, "cloned: was made with another model", lambda: engine.speak(TEXT, voice=ann)),
+            ]:
+                with self.assertRaisesRegex(error, words):
+                    call()
+
+
 class Header(unittest.TestCase):
     def test_structs_statuses_and_entries_are_those_of_the_header(self):
         header = (ROOT / "include/qwentts.h").read_text()
@@ -110,13 +138,14 @@ class Header(unittest.TestCase):
         types = {
             "uint32_t": _library.c_uint32, "int32_t": _library.c_int32, "uint64_t": _library.c_uint64,
             "float": _library.c_float, "double": _library.c_double, "const char *": _library.c_char_p, "char": _library.c_char,
+            "const qwentts_voice *": _library.c_void_p,
         }  # fmt: skip
         structs = {name: body for body, name in re.findall(r"typedef struct \{(.*?)\} (qwentts_\w+);", code, re.S)}
         ours = {"qwentts_engine_options": _library.EngineOptions, "qwentts_stream_options": _library.StreamOptions, "qwentts_event": _library.Event}
         self.assertEqual(set(structs), set(ours))
         for name, struct in ours.items():
             fields = []
-            for kind, field, count in re.findall(r"(const char \*|\w+ )(\w+)(?:\[(\w+)\])?;", structs[name]):
+            for kind, field, count in re.findall(r"(const \w+ \*|\w+ )(\w+)(?:\[(\w+)\])?;", structs[name]):
                 kind = types[kind if "*" in kind else kind.strip()]
                 fields.append((field, kind * number[count] if count else kind))
             self.assertEqual(fields, struct._fields_, name)
@@ -128,7 +157,7 @@ class Header(unittest.TestCase):
             self.assertEqual(kind.status, status)
         entries = set(re.findall(r"\b(qwentts_\w+)\(", code))
         self.assertLessEqual(set(_library._ENTRIES), entries)
-        known = {name for name, _ in _library.StreamOptions._fields_} - {"struct_size"}
+        known = {name for name, _ in _library.StreamOptions._fields_} - {"struct_size", "cloned"}
         self.assertEqual(set(qwentts.Options.__annotations__), known)
 
     def test_a_library_that_is_not_there_or_not_ours_is_said(self):

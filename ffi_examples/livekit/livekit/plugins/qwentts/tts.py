@@ -122,6 +122,10 @@ class _Live(tts.SynthesizeStream):
                 feeding = asyncio.create_task(self._feed(stream, text))
                 try:
                     await _deliver(stream, text, emitter, service.sample_rate)
+                except qwentts.Cancelled:
+                    if feeding.done() and not feeding.cancelled():
+                        feeding.result()
+                    raise
                 finally:
                     feeding.cancel()
                     await asyncio.gather(feeding, return_exceptions=True)
@@ -130,14 +134,20 @@ class _Live(tts.SynthesizeStream):
         emitter.end_segment()
 
     async def _feed(self, stream: qwentts.Stream, text: list[str]) -> None:
-        # The reader hears why a stream has ended; here are only texts that nobody will say.
-        with contextlib.suppress(qwentts.Error):
+        try:
             async for piece in self._input_ch:
                 if not isinstance(piece, str):
                     break
-                text.append(piece)
                 stream.push(piece)
+                text.append(piece)
             stream.end()
+        except (qwentts.Cancelled, qwentts.Ended):
+            # The reader hears why; here are only texts that nobody will say.
+            pass
+        except Exception:
+            # A text that is not taken: the reader would wait for its end for ever.
+            stream.cancel()
+            raise
 
 
 async def _deliver(stream: qwentts.Stream, text: list[str], emitter: tts.AudioEmitter, sample_rate: int) -> None:
