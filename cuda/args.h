@@ -20,9 +20,15 @@ enum {
     SAMPLE_SCORES_MAX = 4096, /* a power of two: it is sorted */
     NO_CODE = 0x7fffffff,
     FAULT_STUCK = 0x7fffffff, /* a speaker's fault: blocks of a program waited for others too long */
-    PROGRAM_THREADS = 256,    /* of a block */
+    PROGRAM_THREADS = 256,    /* of a block, that compute, */
+    PROGRAM_LOADERS = 64,     /* and that load weights for them */
     PROGRAM_ROWS = 2,         /* of x, at most */
-    PROGRAM_WORK = 12288,     /* floats in shared memory that an operation has for its x and its sums */
+    PROGRAM_X = 9344,         /* floats in shared memory that an operation has for its rows of x, */
+    PROGRAM_MERGE = 2112,     /* for whole rows, or what warps tell each other of an attention, */
+    PROGRAM_SUMS = 3072,      /* and for its outputs' sums, four of every warp */
+    PROGRAM_HEAD_DIM_MAX = 128,
+    PROGRAM_SPANS = 16,       /* where there is more than one; a power of two: as many lanes join them */
+    PROGRAM_SPAN_MIN = 16,    /* fewer positions are not shared out */
     KV_PAGES_MAX = 512,
     PAGE_POSITIONS = 64, /* of keys and values: 5 s of speech */
     CONV_PAST_MAX = 54, /* rows of a tail: 6 taps before the newest, 9 rows apart */
@@ -103,7 +109,7 @@ struct Linear {
 
 /* How keys and values are stored is in the kernel's name. */
 
-/* Where the keys and values of one layer lie, [positions][kv_heads * head_dim]: in pages of PAGE_POSITIONS, so that they
+/* Where the keys and values of one layer lie, [positions][kv_heads * head_dim]: in pages of `capacity` positions, so that they
  * grow with the speech, or in one run of `capacity`, where position p lies at p % capacity. */
 struct Store {
     void *keys;            /* null with pages */
@@ -111,7 +117,7 @@ struct Store {
     const uint64_t *pages; /* the address of each page, or null */
     uint64_t keys_at;      /* bytes of a page before this layer's keys */
     uint64_t values_at;
-    uint32_t capacity; /* of the run */
+    uint32_t capacity;
 };
 
 /* Norms and turns each head of q and k, and appends k and v to the positions so far. */
@@ -228,50 +234,45 @@ struct Sample {
 
 /* ---- program.cu ---- */
 
-/* What one operation of a program does: as the launch of the same name, to the bit. */
+/* What one operation of a program does: as the launch of the same name. */
 enum {
     OP_LINEAR = 0,
     OP_ATTEND = 1, /* append, then attention */
-    OP_EMBED = 2,
-    OP_NORM = 3,
-    OP_SAMPLE = 4,
+    OP_JOIN = 2,   /* the parts of an attention with spans */
+    OP_EMBED = 3,
+    OP_NORM = 4,
+    OP_SAMPLE = 5,
 };
 
-/* Where an OP_LINEAR has its x from. */
+/* Where an operation has its numbers from. */
 enum {
-    FROM_ROWS = 0,   /* as the launch has it */
-    FROM_STAGED = 1, /* the rows that the operations before it left in every block */
-    FROM_PARTS = 2,  /* the attention's parts, joined */
-};
-
-struct Linked {
-    struct Linear linear;
-    struct Attention parts; /* FROM_PARTS alone: the attention that left them */
-    uint32_t from;
-    uint32_t each; /* outputs (or pairs of them) that every block has, */
-    uint32_t more; /* and how many blocks have one more */
+    FROM_MEMORY = 0, /* as the launch has them: an earlier launch made them */
+    FROM_OTHERS = 1, /* of the exchange, as soon as they are there */
+    FROM_STAGED = 2, /* the rows that the operation before it left in every block */
 };
 
 struct Attend {
-    struct Append append;
+    struct Append append; /* its qkv stays as it is */
     struct Attention attention;
 };
 
-/* The row stays in every block, as row `row` of what an OP_LINEAR finds staged, and lies at y, too. */
-struct Row {
-    struct Embed embed;
-    uint32_t row;
-};
-
+/* What it makes goes to the exchange and, but for an attention's, also to where the launch puts it. Of its outputs (of pairs of
+ * them, of numbers of a row) every block has `each`, the first `more` blocks one more, block by block. */
 struct Op {
     uint32_t kind;
-    uint32_t waits; /* not 0: for all blocks to have done what is before it */
-    uint32_t unused[2]; /* so that it is copied in 16 bytes */
+    uint32_t from;
+    uint32_t in;  /* of the exchange: the first number that it needs, */
+    uint32_t out; /* and the first that it makes */
+    uint32_t each;
+    uint32_t more;
+    uint32_t row; /* OP_EMBED: the staged row that it makes */
+    uint32_t unused;
     union {
-        struct Linked linear;
+        struct Linear linear;
         struct Attend attend;
-        struct Row embed; /* without codes it is the newest choice's row */
-        struct RmsNorm norm; /* of one row, which stays in every block, too */
+        struct Attention join;
+        struct Embed embed;   /* `from` says where the vector is; without codes it is the newest choice's row */
+        struct RmsNorm norm;  /* of one row, which stays in every block, too */
         struct Sample sample; /* of a group but the first, noted when all have it */
     } as;
 };
@@ -281,26 +282,27 @@ struct Ahead {
     const void *weight;
     uint32_t inputs;
     uint32_t in_pairs; /* not 0: neighbouring outputs belong together */
-    uint32_t each;     /* as Linked has them */
+    uint32_t each;     /* as Op has them */
     uint32_t more;
-    uint32_t unused;
 };
 
-/* What the blocks of all programs meet at. */
-struct Meeting {
-    uint32_t arrived; /* counts on from launch to launch, over 2^32 */
-    uint32_t begun;   /* what it was when the launch began */
-    uint32_t stuck;   /* not 0: a wait was too long; nothing runs until the host has cleared all of it */
+/* What a program's launches know of each other. */
+struct Turn {
+    uint32_t launches; /* so far: even ones have the exchange's first half */
+    uint32_t stuck;    /* not 0: a wait was too long; nothing runs until the host has cleared all of it */
 };
 
 struct Program {
     const struct Op *ops;
     const struct Ahead *ahead;
-    struct Meeting *meeting;
+    struct Turn *turn;
+    float *exchange; /* [2][exchange_len]: a launch has one half and empties the other for the next */
     struct Speaker *speaker;
     uint32_t op_count;
     uint32_t ahead_count;
-    uint32_t patience; /* looks at the meeting before a block gives up */
+    uint32_t groups;       /* of heads that a block has together, in every attention: heads, or pairs of one key and value head */
+    uint32_t exchange_len; /* a multiple of 4 */
+    uint32_t patience;     /* looks at a number before a block gives up */
 };
 
 /* ---- rvq.cu ---- */

@@ -1,7 +1,7 @@
 // Matrix times vector for one to a few rows of x, bound by the bytes of the weight.
 //
-// A warp has one or two outputs. Its lanes take eight numbers at a time, 16 bytes of bf16, 256 a round, in chains of multiply-adds
-// in order of input (CHAIN); then the lanes are added pairwise. That order depends on `inputs` alone, so a row of x gives
+// A warp has one or two outputs. Its lanes take eight numbers at a time, 16 bytes of bf16, 256 a round, each lane one chain of
+// multiply-adds in order of input; then the lanes are added pairwise. That order depends on `inputs` alone, so a row of x gives
 // the same bits whatever rows are computed beside it and however many outputs a warp has. With a norm, a warp sums the squares
 // of x beside the products and scales at the end: no kernel before it, and no barrier.
 #include "linear.cuh"
@@ -29,17 +29,7 @@ __device__ __forceinline__ void linear(const Linear &a) {
 #pragma unroll
     for (int t = 0; t < T; t++) x[t] = a.x + (size_t)min(first_row + t, a.rows - 1) * a.inputs;
 
-    float sums[T][R] = {}, whole[T][R] = {}, squares[T] = {};
-    // The end of a chain.
-    const auto fold = [&] {
-#pragma unroll
-        for (int t = 0; t < T; t++)
-#pragma unroll
-            for (int r = 0; r < R; r++) {
-                whole[t][r] = __fadd_rn(whole[t][r], sums[t][r]);
-                sums[t][r] = 0.0f;
-            }
-    };
+    float sums[T][R] = {}, squares[T] = {};
     // One number of x into the sums: normed first, but for the row's scale, which all have in common.
     const auto take = [&](int t, float in, float norm, const float (&w)[R]) {
         if (a.norm) {
@@ -66,7 +56,6 @@ __device__ __forceinline__ void linear(const Linear &a) {
             if (round >= AHEAD * 256) load(round);
 #pragma unroll
             for (int ahead = 0; ahead < AHEAD; ahead++) {
-                if (ahead > 0 && ahead * 256 % CHAIN<W> == 0) fold();
                 const uint32_t i = round + ahead * 256;
                 if (i >= a.inputs) break;
                 float wide[R][8], norm[8];
@@ -86,7 +75,6 @@ __device__ __forceinline__ void linear(const Linear &a) {
                     }
                 }
             }
-            fold();
         }
     } else {
         // Rows that do not begin at 16 bytes: small models alone have them.
@@ -98,14 +86,13 @@ __device__ __forceinline__ void linear(const Linear &a) {
 #pragma unroll
             for (int t = 0; t < T; t++) take(t, x[t][i], a.norm ? a.norm[i] : 0.0f, w);
         }
-        fold();
     }
 
 #pragma unroll
     for (int t = 0; t < T; t++) {
         const float scale = a.norm ? 1.0f / sqrtf(warp_sum(squares[t]) / (float)a.inputs + a.eps) : 1.0f;
 #pragma unroll
-        for (int r = 0; r < R; r++) sums[t][r] = __fmul_rn(scale, warp_sum(whole[t][r]));
+        for (int r = 0; r < R; r++) sums[t][r] = __fmul_rn(scale, warp_sum(sums[t][r]));
         if (lane != 0 || first_row + t >= a.rows) continue;
         if (R == 2 && a.finish == FINISH_GATE) {
             finish_gate(a, first_row + t, first / 2, sums[t][0], sums[t][R - 1]);

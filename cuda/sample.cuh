@@ -9,6 +9,21 @@
 
 // EACH, below: neighbouring scores that a thread has room for.
 
+// A barrier of those threads of a block that choose, which may not be all that it has.
+__device__ __forceinline__ void together() { asm volatile("barrier.sync 1, %0;" ::"r"((uint32_t)SAMPLE_THREADS) : "memory"); }
+
+__device__ __forceinline__ bool together_or(bool of_thread) {
+    uint32_t any;
+    asm volatile(
+        "{\n.reg .pred p, q;\nsetp.ne.u32 p, %1, 0;\nbarrier.red.or.pred q, 1, %2, p;\nselp.u32 %0, 1, 0, q;\n}"
+        : "=r"(any)
+        : "r"((uint32_t)of_thread), "r"((uint32_t)SAMPLE_THREADS)
+        : "memory");
+    return any;
+}
+
+__device__ __forceinline__ bool together_and(bool of_thread) { return !together_or(!of_thread); }
+
 // Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011): 53 bits in [0, 1) from seed, frame
 // and group alone.
 __device__ double philox_uniform(uint64_t seed, uint32_t frame, uint32_t group) {
@@ -37,27 +52,35 @@ __device__ __forceinline__ float score_of(uint32_t sorted) {
 }
 
 // A number that the k greatest of the block's reach, ties with the k-th too, and no others; `most` is the greatest. k from 1 to
-// how many there are. Bit by bit from the highest on.
+// how many there are. Two bits at a time from the highest on: how many reach each of three numbers.
 template <int EACH>
-__device__ uint32_t reached_by(const uint32_t (&mine)[EACH], uint32_t k, uint32_t most) {
-    __shared__ uint4 counts[2][SAMPLE_THREADS / 32 / 4];
+__device__ __forceinline__ uint32_t reached_by(const uint32_t (&mine)[EACH], uint32_t k, uint32_t most) {
+    static_assert(32 * EACH < 1024, "a warp's count fits ten bits");
+    constexpr int WARPS_HERE = SAMPLE_THREADS / 32;
+    __shared__ alignas(16) uint32_t counts[2][WARPS_HERE];
     const uint32_t lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     uint32_t known = 0;
-    for (int bit = 31, turn = 0; bit >= 0; bit--) {
-        const uint32_t next = known | 1u << bit;
-        if (next > most) continue;
+    for (int bit = 30, turn = 0; bit >= 0; bit -= 2) {
+        const uint32_t step = 1u << bit, one = known + step, two = one + step, three = two + step;
+        if (one > most) continue;
         uint32_t reach = 0;
 #pragma unroll
-        for (int n = 0; n < EACH; n++) reach += mine[n] >= next;
+        for (int n = 0; n < EACH; n++) reach += (mine[n] >= one) + (mine[n] >= two ? 1u << 10 : 0) + (mine[n] >= three ? 1u << 20 : 0);
         reach = __reduce_add_sync(ALL, reach);
-        if (lane == 0) ((uint32_t *)counts[turn])[warp] = reach;
-        __syncthreads();  // the counts are there; those of the turn before are read by then, so two sets of them do
-        reach = 0;
+        if (lane == 0) counts[turn][warp] = reach;
+        together();  // the counts are there; those of the turn before are read by then, so two sets of them do
+        uint32_t low = 0, middle = 0, high = 0;
 #pragma unroll
-        for (const uint4 &four : counts[turn]) reach += four.x + four.y + four.z + four.w;
+        for (int w = 0; w < WARPS_HERE; w += 4) {
+            const uint4 four = *(const uint4 *)&counts[turn][w];
+            low += (four.x & 1023) + (four.y & 1023) + (four.z & 1023) + (four.w & 1023);
+            middle += (four.x >> 10 & 1023) + (four.y >> 10 & 1023) + (four.z >> 10 & 1023) + (four.w >> 10 & 1023);
+            high += (four.x >> 20) + (four.y >> 20) + (four.z >> 20) + (four.w >> 20);
+        }
         turn = 1 - turn;
-        if (reach >= k) known = next;
-        if (reach == k) break;  // whatever the lower bits, these and no others
+        const uint32_t found = high >= k ? high : middle >= k ? middle : low;
+        known = high >= k ? three : middle >= k ? two : low >= k ? one : known;
+        if (found == k) break;  // whatever the lower bits, these and no others
     }
     return known;
 }
@@ -66,7 +89,7 @@ __device__ uint32_t reached_by(const uint32_t (&mine)[EACH], uint32_t k, uint32_
 __device__ void sort(uint64_t *entries, uint32_t size) {
     for (uint32_t run = 2; run <= size; run *= 2)
         for (uint32_t far = run / 2; far > 0; far /= 2) {
-            __syncthreads();  // the round before is done
+            together();  // the round before is done
             for (uint32_t pair = threadIdx.x; pair < size / 2; pair += SAMPLE_THREADS) {
                 const uint32_t low = 2 * far * (pair / far) + pair % far, high = low + far;
                 const bool greatest_first = (low & run) == 0;
@@ -77,7 +100,7 @@ __device__ void sort(uint64_t *entries, uint32_t size) {
                 }
             }
         }
-    __syncthreads();  // the order is there
+    together();  // the order is there
 }
 
 // The sum of the lanes up to and with each.
@@ -94,9 +117,9 @@ __device__ __forceinline__ double warp_so_far(double sum) {
 __device__ double sum_so_far(double mine, double *shared) {
     const uint32_t lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     const double sum = warp_so_far(mine);
-    __syncthreads();  // `shared` is free
+    together();  // `shared` is free
     if (lane == 31) shared[warp] = sum;
-    __syncthreads();  // every warp's sum is there
+    together();  // every warp's sum is there
     const double warps = warp_so_far(lane < SAMPLE_THREADS / 32 ? shared[lane] : 0.0);
     const double before = __shfl_sync(ALL, warps, warp == 0 ? 0 : warp - 1);
     return warp == 0 ? sum : before + sum;
@@ -118,10 +141,10 @@ __device__ void keep_top_p(float (&mine)[EACH], const uint32_t (&sorted)[EACH], 
     uint32_t index[EACH];
 #pragma unroll
     for (int n = 0; n < EACH; n++) index[n] = (uint32_t)entries[thread * EACH + n];
-    __syncthreads();  // the order is known: its place now holds the weights
+    together();  // the order is known: its place now holds the weights
 #pragma unroll
     for (int n = 0; n < EACH; n++) weights[thread * EACH + n] = mine[n];
-    __syncthreads();  // all of them
+    together();  // all of them
     float ordered[EACH];
     double sum = 0.0;
 #pragma unroll
@@ -131,7 +154,7 @@ __device__ void keep_top_p(float (&mine)[EACH], const uint32_t (&sorted)[EACH], 
     }
     const double so_far = sum_so_far(sum, shared);
     if (thread == SAMPLE_THREADS - 1) whole = so_far;
-    __syncthreads();  // the last thread's sum is the total, and every weight has been read
+    together();  // the last thread's sum is the total, and every weight has been read
     double before = so_far - sum;
 #pragma unroll
     for (int n = 0; n < EACH; n++) {
@@ -139,7 +162,7 @@ __device__ void keep_top_p(float (&mine)[EACH], const uint32_t (&sorted)[EACH], 
         if (ordered[n] > 0.0f && !stays) weights[index[n]] = 0.0f;
         before += ordered[n];
     }
-    __syncthreads();  // what goes is gone
+    together();  // what goes is gone
 #pragma unroll
     for (int n = 0; n < EACH; n++) mine[n] = weights[thread * EACH + n];
 }
@@ -154,11 +177,11 @@ __device__ double uniform(const Speaker &speaker, uint32_t group) {
     return uniforms[min(before + (group == 0 ? 0 : first + group - 1), speaker.draws - 1)];
 }
 
-// `sample` for up to EACH scores of a thread.
-template <int EACH>
-__device__ uint32_t sample_of(const Sample &a, uint64_t *entries) {
+// `sample` for up to EACH scores of a thread. `load` gives those of a thread, 0 where there is none.
+template <int EACH, class Load>
+__device__ uint32_t sample_of(const Sample &a, uint64_t *entries, Load load) {
     __shared__ double shared[32], whole;
-    __shared__ unsigned long long best_entry;
+    __shared__ alignas(16) uint64_t best_entries[SAMPLE_THREADS / 32];
     __shared__ uint32_t chosen;
     const Speaker &speaker = *a.speaker;
     const Choosing choosing = a.group == 0 ? speaker.talker : speaker.predictor;
@@ -167,18 +190,9 @@ __device__ uint32_t sample_of(const Sample &a, uint64_t *entries) {
     // A thread has neighbours, in order.
     const uint32_t each = (a.count + SAMPLE_THREADS - 1) / SAMPLE_THREADS, first = thread * each;
 
-    // Other blocks of the same launch may have written them: not from the first-level cache.
+    const double drawn = choosing.do_sample ? uniform(speaker, a.group) : 0.0;
     float given[EACH];
-    if (each % 4 == 0 && first + each <= a.count) {
-#pragma unroll
-        for (int n = 0; n < EACH; n += 4) {
-            const float4 four = n < each ? __ldcg((const float4 *)(a.scores + first + n)) : make_float4(0, 0, 0, 0);
-            given[n] = four.x, given[n + 1] = four.y, given[n + 2] = four.z, given[n + 3] = four.w;
-        }
-    } else {
-#pragma unroll
-        for (int n = 0; n < EACH; n++) given[n] = n < each && first + n < a.count ? __ldcg(a.scores + first + n) : 0.0f;
-    }
+    load(first, each, given);
     bool finite = true;
     float score[EACH];
     uint32_t sorted[EACH];
@@ -200,11 +214,7 @@ __device__ uint32_t sample_of(const Sample &a, uint64_t *entries) {
         score[n] += 0.0f;  // -0 would sort below 0
         sorted[n] = sortable(score[n]);
     }
-    if (thread == 0) {
-        best_entry = 0;
-        chosen = 0;
-    }
-    if (!__syncthreads_and(finite)) return NO_CODE;
+    if (thread == 0) chosen = 0;
     // The best, and of equals the first.
     uint32_t most = 0, place = 0;
 #pragma unroll
@@ -215,8 +225,11 @@ __device__ uint32_t sample_of(const Sample &a, uint64_t *entries) {
         }
     const uint32_t of_warp = __reduce_max_sync(ALL, most);
     const uint32_t earliest = __reduce_min_sync(ALL, most == of_warp ? place : 0xffffffffu);
-    if (thread % 32 == 0) atomicMax(&best_entry, (unsigned long long)of_warp << 32 | (0xffffffffu - earliest));
-    __syncthreads();  // every warp's is in
+    if (thread % 32 == 0) best_entries[thread / 32] = (uint64_t)of_warp << 32 | (0xffffffffu - earliest);
+    if (!together_and(finite)) return NO_CODE;  // and every warp's is in
+    uint64_t best_entry = 0;
+#pragma unroll
+    for (const uint64_t &entry : best_entries) best_entry = max(best_entry, entry);
     const float best = score_of(best_entry >> 32);
     if (!choosing.do_sample) return 0xffffffffu - (uint32_t)best_entry;
 
@@ -234,8 +247,8 @@ __device__ uint32_t sample_of(const Sample &a, uint64_t *entries) {
     for (int n = 0; n < EACH; n++) sum += mine[n];
     const double up_to = sum_so_far(sum, shared);
     if (thread == SAMPLE_THREADS - 1) whole = up_to;
-    __syncthreads();  // the last thread's sum is the total
-    const double target = uniform(speaker, a.group) * whole;
+    together();  // the last thread's sum is the total
+    const double target = drawn * whole;
     double lower = up_to - sum;
     // The last index that begins at or below the target, of those that have a weight. Sums in different threads may differ
     // in the last bit, so two neighbours may both claim it, or none; the greatest claim that begins below is one choice.
@@ -244,15 +257,31 @@ __device__ uint32_t sample_of(const Sample &a, uint64_t *entries) {
         if (mine[n] > 0.0f && lower <= target) atomicMax(&chosen, first + n);
         lower += mine[n];
     }
-    __syncthreads();  // the choice is made
+    together();  // the choice is made
     return chosen;
 }
 
-// What is chosen, alike in every thread; NO_CODE where a score is not finite. Nothing is noted. `entries` has room for
-// SAMPLE_SCORES_MAX.
-__device__ __forceinline__ uint32_t sample(const Sample &a, uint64_t *entries) {
+// What is chosen, alike in every thread; NO_CODE where a score is not finite. Nothing is noted. `load` as above: the first score
+// of a thread, how many it has, and where to; `entries` has room for SAMPLE_SCORES_MAX.
+template <class Load>
+__device__ __forceinline__ uint32_t sample(const Sample &a, uint64_t *entries, Load load) {
     constexpr int MOST = SAMPLE_SCORES_MAX / SAMPLE_THREADS;
-    return a.count <= MOST / 2 * SAMPLE_THREADS ? sample_of<MOST / 2>(a, entries) : sample_of<MOST>(a, entries);
+    return a.count <= MOST / 2 * SAMPLE_THREADS ? sample_of<MOST / 2>(a, entries, load) : sample_of<MOST>(a, entries, load);
+}
+
+// Scores that an earlier launch made.
+template <int EACH>
+__device__ __forceinline__ void load_scores(const Sample &a, uint32_t first, uint32_t each, float (&given)[EACH]) {
+    if (each % 4 == 0 && first + each <= a.count) {
+#pragma unroll
+        for (int n = 0; n < EACH; n += 4) {
+            const float4 four = n < each ? *(const float4 *)(a.scores + first + n) : make_float4(0, 0, 0, 0);
+            given[n] = four.x, given[n + 1] = four.y, given[n + 2] = four.z, given[n + 3] = four.w;
+        }
+    } else {
+#pragma unroll
+        for (int n = 0; n < EACH; n++) given[n] = n < each && first + n < a.count ? a.scores[first + n] : 0.0f;
+    }
 }
 
 // Notes a choice. Nothing can be chosen of scores that are not finite: code 0 is one that every table has.
