@@ -16,10 +16,21 @@ enum {
     ATTENTION_SPAN_MAX = 2048, /* positions whose scores a block holds */
     ATTENTION_SPAN_MIN = 64,   /* fewer are not shared out */
     HEAD_DIM_MAX = 256,
-    SAMPLE_THREADS = 1024,
+    SAMPLE_THREADS = 256,     /* of a block */
     SAMPLE_SCORES_MAX = 4096, /* a power of two: it is sorted */
     NO_CODE = 0x7fffffff,
+    FAULT_STUCK = 0x7fffffff, /* a speaker's fault: blocks of a program waited for others too long */
+    PROGRAM_THREADS = 256,    /* of a block, that compute, */
+    PROGRAM_LOADERS = 64,     /* and that load weights for them */
+    PROGRAM_ROWS = 2,         /* of x, at most */
+    PROGRAM_X = 9344,         /* floats in shared memory that an operation has for its rows of x, */
+    PROGRAM_MERGE = 2112,     /* for whole rows, or what warps tell each other of an attention, */
+    PROGRAM_SUMS = 3072,      /* and for its outputs' sums, four of every warp */
+    PROGRAM_HEAD_DIM_MAX = 128,
+    PROGRAM_SPANS = 16,       /* where there is more than one; a power of two: as many lanes join them */
+    PROGRAM_SPAN_MIN = 16,    /* fewer positions are not shared out */
     KV_PAGES_MAX = 512,
+    PAGE_POSITIONS = 64, /* of keys and values: 5 s of speech */
     CONV_PAST_MAX = 54, /* rows of a tail: 6 taps before the newest, 9 rows apart */
     CONV_TAPS = 7,
     LAST_CHANNELS_MAX = 128, /* of the last convolution */
@@ -234,6 +245,79 @@ struct Sample {
     uint32_t group;
     uint32_t suppressed_from; /* scores from here on are out, but for eos; count: none */
     uint32_t eos;             /* out as well in the first two frames, and where it may not end */
+};
+
+/* ---- program.cu ---- */
+
+/* What one operation of a program does: as the launch of the same name. */
+enum {
+    OP_LINEAR = 0,
+    OP_ATTEND = 1, /* append, then attention */
+    OP_JOIN = 2,   /* the parts of an attention with spans */
+    OP_EMBED = 3,
+    OP_NORM = 4,
+    OP_SAMPLE = 5,
+};
+
+/* Where an operation has its numbers from. */
+enum {
+    FROM_MEMORY = 0, /* as the launch has them: an earlier launch made them */
+    FROM_OTHERS = 1, /* of the exchange, as soon as they are there */
+    FROM_STAGED = 2, /* the rows that the operation before it left in every block */
+};
+
+struct Attend {
+    struct Append append; /* its qkv stays as it is */
+    struct Attention attention;
+};
+
+/* What it makes goes to the exchange and, but for an attention's, also to where the launch puts it. Of its outputs (of pairs of
+ * them, of numbers of a row) every block has `each`, the first `more` blocks one more, block by block. */
+struct Op {
+    uint32_t kind;
+    uint32_t from;
+    uint32_t in;  /* of the exchange: the first number that it needs, */
+    uint32_t out; /* and the first that it makes */
+    uint32_t each;
+    uint32_t more;
+    uint32_t row; /* OP_EMBED: the staged row that it makes */
+    uint32_t unused;
+    union {
+        struct Linear linear;
+        struct Attend attend;
+        struct Attention join;
+        struct Embed embed;   /* `from` says where the vector is; without codes it is the newest choice's row */
+        struct RmsNorm norm;  /* of one row, which stays in every block, too */
+        struct Sample sample; /* of a group but the first, noted when all have it */
+    } as;
+};
+
+/* A weight that a program reads, in order: what every warp loads ahead. */
+struct Ahead {
+    const void *weight;
+    uint32_t inputs;
+    uint32_t in_pairs; /* not 0: neighbouring outputs belong together */
+    uint32_t each;     /* as Op has them */
+    uint32_t more;
+};
+
+/* What a program's launches know of each other. */
+struct Turn {
+    uint32_t launches; /* so far: even ones have the exchange's first half */
+    uint32_t stuck;    /* not 0: a wait was too long; nothing runs until the host has cleared all of it */
+};
+
+struct Program {
+    const struct Op *ops;
+    const struct Ahead *ahead;
+    struct Turn *turn;
+    float *exchange; /* [2][exchange_len]: a launch has one half and empties the other for the next */
+    struct Speaker *speaker;
+    uint32_t op_count;
+    uint32_t ahead_count;
+    uint32_t groups;       /* of heads that a block has together, in every attention: heads, or pairs of one key and value head */
+    uint32_t exchange_len; /* a multiple of 4 */
+    uint32_t patience;     /* looks at a number before a block gives up */
 };
 
 /* ---- rvq.cu ---- */

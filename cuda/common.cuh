@@ -83,6 +83,20 @@ struct Bf16 {
     using Eight = uint4;
     static constexpr size_t BYTES = 2;
     static __device__ float one(const void *table, size_t i) { return widen_bf16(((const unsigned short *)table)[i]); }
+    static __device__ float4 four(const void *table, size_t i) {
+        const uint2 two = *(const uint2 *)((const unsigned short *)table + i);
+        return make_float4(__uint_as_float(two.x << 16), __uint_as_float(two.x & 0xffff0000u), __uint_as_float(two.y << 16),
+                           __uint_as_float(two.y & 0xffff0000u));
+    }
+    static __device__ void put_four(void *table, size_t i, float4 x) {
+        *(uint2 *)((unsigned short *)table + i) =
+            make_uint2(narrow_bf16(x.x) | (uint32_t)narrow_bf16(x.y) << 16, narrow_bf16(x.z) | (uint32_t)narrow_bf16(x.w) << 16);
+    }
+    // As it will be read again.
+    static __device__ float4 kept(float4 x) {
+        return make_float4(widen_bf16(narrow_bf16(x.x)), widen_bf16(narrow_bf16(x.y)), widen_bf16(narrow_bf16(x.z)),
+                           widen_bf16(narrow_bf16(x.w)));
+    }
     static __device__ void put(void *table, size_t i, float x) { ((unsigned short *)table)[i] = narrow_bf16(x); }
     static __device__ Eight load(const void *table, size_t i) { return load_once((const unsigned short *)table + i); }
     static __device__ void widen(const Eight &eight, float (&wide)[8]) {
@@ -97,6 +111,7 @@ struct Bf16 {
 
 struct F16 {
     using Eight = uint4;
+    static constexpr size_t BYTES = 2;
     static __device__ float one(const void *table, size_t i) { return widen_f16(((const unsigned short *)table)[i]); }
     static __device__ Eight load(const void *table, size_t i) { return load_once((const unsigned short *)table + i); }
     static __device__ void widen(const Eight &eight, float (&wide)[8]) {
@@ -115,10 +130,17 @@ struct F32 {
     };
     static constexpr size_t BYTES = 4;
     static __device__ float one(const void *table, size_t i) { return ((const float *)table)[i]; }
+    static __device__ float4 four(const void *table, size_t i) { return *(const float4 *)((const float *)table + i); }
+    static __device__ void put_four(void *table, size_t i, float4 x) { *(float4 *)((float *)table + i) = x; }
+    static __device__ float4 kept(float4 x) { return x; }
     static __device__ void put(void *table, size_t i, float x) { ((float *)table)[i] = x; }
     static __device__ Eight load(const void *table, size_t i) {
         const float *at = (const float *)table + i;
         return {load_once(at), load_once(at + 4)};
+    }
+    static __device__ void widen(const uint4 &four, float (&wide)[4]) {
+        wide[0] = __uint_as_float(four.x), wide[1] = __uint_as_float(four.y);
+        wide[2] = __uint_as_float(four.z), wide[3] = __uint_as_float(four.w);
     }
     static __device__ void widen(const Eight &eight, float (&wide)[8]) {
         const unsigned bits[8] = {eight.low.x,  eight.low.y,  eight.low.z,  eight.low.w,
@@ -128,11 +150,22 @@ struct F32 {
     }
 };
 
-// A number of a table whose storage is known only when it runs: for what is read a row at a time.
-__device__ __forceinline__ float stored_number(const void *table, uint32_t stored, size_t i) {
+// Numbers of a table whose storage is known only when it runs: for what is read a row at a time. Four, first as they are stored:
+// whoever reads of many tables asks for all before it waits for one.
+__device__ __forceinline__ uint4 stored_four(const void *table, uint32_t stored, size_t i) {
+    if (stored == STORED_F32) return *(const uint4 *)((const float *)table + i);
+    const uint2 two = *(const uint2 *)((const unsigned short *)table + i);
+    return make_uint4(two.x & 0xffff, two.x >> 16, two.y & 0xffff, two.y >> 16);
+}
+
+__device__ __forceinline__ float widen_stored(uint32_t bits, uint32_t stored) {
     switch (stored) {
-        case STORED_BF16: return Bf16::one(table, i);
-        case STORED_F16: return F16::one(table, i);
-        default: return F32::one(table, i);
+        case STORED_BF16: return widen_bf16(bits);
+        case STORED_F16: return widen_f16(bits);
+        default: return __uint_as_float(bits);
     }
+}
+
+__device__ __forceinline__ float stored_number(const void *table, uint32_t stored, size_t i) {
+    return widen_stored(stored == STORED_F32 ? ((const uint32_t *)table)[i] : ((const unsigned short *)table)[i], stored);
 }

@@ -28,28 +28,38 @@ __device__ __forceinline__ float sin_squared(float x) {
     return __fmul_rn(sine, sine);
 }
 
-// Stores the sum of one output of one row; not for FINISH_GATE.
-__device__ __forceinline__ void finish(const Linear &a, uint32_t row, uint32_t output, float sum) {
-    const size_t at = (size_t)row * a.outputs + output;
+// What becomes of the sum of one output; not for FINISH_GATE. `base`: what FINISH_ADD adds it to.
+__device__ __forceinline__ float finished(const Linear &a, uint32_t output, float sum, float base) {
     if (a.bias) sum = __fadd_rn(sum, a.bias[output]);
     switch (a.finish) {
-        case FINISH_ADD: sum = __fadd_rn(a.base[at], a.scale ? __fmul_rn(a.scale[output], sum) : sum); break;
-        case FINISH_SILU: sum = silu_of(sum); break;
-        case FINISH_GELU: sum = gelu_of(sum); break;
-        case FINISH_RELU: sum = relu_of(sum); break;
-        case FINISH_TANH: sum = tanhf(relu_of(sum)); break;
+        case FINISH_ADD: return __fadd_rn(base, a.scale ? __fmul_rn(a.scale[output], sum) : sum);
+        case FINISH_SILU: return silu_of(sum);
+        case FINISH_GELU: return gelu_of(sum);
+        case FINISH_RELU: return relu_of(sum);
+        case FINISH_TANH: return tanhf(relu_of(sum));
+        default: return sum;
     }
+}
+
+// Stores it, of one row.
+__device__ __forceinline__ void finish(const Linear &a, uint32_t row, uint32_t output, float sum) {
+    const size_t at = (size_t)row * a.outputs + output;
+    sum = finished(a, output, sum, a.finish == FINISH_ADD ? a.base[at] : 0.0f);
     if (a.y) a.y[at] = sum;
     if (!a.activated) return;
     a.activated[at] =
         a.snake.alpha ? fmaf(a.snake.inv_beta[output], sin_squared(__fmul_rn(a.snake.alpha[output], sum)), sum) : elu_of(sum);
 }
 
-// As `finish`, of a gate and its up: outputs 2 pair and 2 pair + 1.
-__device__ __forceinline__ void finish_gate(const Linear &a, uint32_t row, uint32_t pair, float gate, float up) {
+// As `finished`, of a gate and its up: outputs 2 pair and 2 pair + 1.
+__device__ __forceinline__ float gated(const Linear &a, uint32_t pair, float gate, float up) {
     if (a.bias) {
         gate = __fadd_rn(gate, a.bias[2 * pair]);
         up = __fadd_rn(up, a.bias[2 * pair + 1]);
     }
-    a.y[(size_t)row * (a.outputs / 2) + pair] = silu_of(gate) * up;
+    return silu_of(gate) * up;
+}
+
+__device__ __forceinline__ void finish_gate(const Linear &a, uint32_t row, uint32_t pair, float gate, float up) {
+    a.y[(size_t)row * (a.outputs / 2) + pair] = gated(a, pair, gate, up);
 }

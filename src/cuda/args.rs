@@ -9,10 +9,21 @@ pub const ATTENTION_THREADS: _bindgen_ty_1 = 256;
 pub const ATTENTION_SPAN_MAX: _bindgen_ty_1 = 2048;
 pub const ATTENTION_SPAN_MIN: _bindgen_ty_1 = 64;
 pub const HEAD_DIM_MAX: _bindgen_ty_1 = 256;
-pub const SAMPLE_THREADS: _bindgen_ty_1 = 1024;
+pub const SAMPLE_THREADS: _bindgen_ty_1 = 256;
 pub const SAMPLE_SCORES_MAX: _bindgen_ty_1 = 4096;
 pub const NO_CODE: _bindgen_ty_1 = 2147483647;
+pub const FAULT_STUCK: _bindgen_ty_1 = 2147483647;
+pub const PROGRAM_THREADS: _bindgen_ty_1 = 256;
+pub const PROGRAM_LOADERS: _bindgen_ty_1 = 64;
+pub const PROGRAM_ROWS: _bindgen_ty_1 = 2;
+pub const PROGRAM_X: _bindgen_ty_1 = 9344;
+pub const PROGRAM_MERGE: _bindgen_ty_1 = 2112;
+pub const PROGRAM_SUMS: _bindgen_ty_1 = 3072;
+pub const PROGRAM_HEAD_DIM_MAX: _bindgen_ty_1 = 128;
+pub const PROGRAM_SPANS: _bindgen_ty_1 = 16;
+pub const PROGRAM_SPAN_MIN: _bindgen_ty_1 = 16;
 pub const KV_PAGES_MAX: _bindgen_ty_1 = 512;
+pub const PAGE_POSITIONS: _bindgen_ty_1 = 64;
 pub const CONV_PAST_MAX: _bindgen_ty_1 = 54;
 pub const CONV_TAPS: _bindgen_ty_1 = 7;
 pub const LAST_CHANNELS_MAX: _bindgen_ty_1 = 128;
@@ -392,6 +403,139 @@ const _: () = {
     ["Offset of field: Sample::group"][::std::mem::offset_of!(Sample, group) - 20usize];
     ["Offset of field: Sample::suppressed_from"][::std::mem::offset_of!(Sample, suppressed_from) - 24usize];
     ["Offset of field: Sample::eos"][::std::mem::offset_of!(Sample, eos) - 28usize];
+};
+pub const OP_LINEAR: _bindgen_ty_4 = 0;
+pub const OP_ATTEND: _bindgen_ty_4 = 1;
+pub const OP_JOIN: _bindgen_ty_4 = 2;
+pub const OP_EMBED: _bindgen_ty_4 = 3;
+pub const OP_NORM: _bindgen_ty_4 = 4;
+pub const OP_SAMPLE: _bindgen_ty_4 = 5;
+pub type _bindgen_ty_4 = ::std::os::raw::c_uint;
+pub const FROM_MEMORY: _bindgen_ty_5 = 0;
+pub const FROM_OTHERS: _bindgen_ty_5 = 1;
+pub const FROM_STAGED: _bindgen_ty_5 = 2;
+pub type _bindgen_ty_5 = ::std::os::raw::c_uint;
+#[repr(C)]
+#[derive(Copy, Clone)]
+pub struct Attend {
+    pub append: Append,
+    pub attention: Attention,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of Attend"][::std::mem::size_of::<Attend>() - 216usize];
+    ["Alignment of Attend"][::std::mem::align_of::<Attend>() - 8usize];
+    ["Offset of field: Attend::append"][::std::mem::offset_of!(Attend, append) - 0usize];
+    ["Offset of field: Attend::attention"][::std::mem::offset_of!(Attend, attention) - 112usize];
+};
+#[repr(C)]
+#[derive(Copy, Clone)]
+pub struct Op {
+    pub kind: u32,
+    pub from: u32,
+    pub in_: u32,
+    pub out: u32,
+    pub each: u32,
+    pub more: u32,
+    pub row: u32,
+    pub unused: u32,
+    pub as_: Op__bindgen_ty_1,
+}
+#[repr(C)]
+#[derive(Copy, Clone)]
+pub union Op__bindgen_ty_1 {
+    pub linear: Linear,
+    pub attend: Attend,
+    pub join: Attention,
+    pub embed: Embed,
+    pub norm: RmsNorm,
+    pub sample: Sample,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of Op__bindgen_ty_1"][::std::mem::size_of::<Op__bindgen_ty_1>() - 224usize];
+    ["Alignment of Op__bindgen_ty_1"][::std::mem::align_of::<Op__bindgen_ty_1>() - 8usize];
+    ["Offset of field: Op__bindgen_ty_1::linear"][::std::mem::offset_of!(Op__bindgen_ty_1, linear) - 0usize];
+    ["Offset of field: Op__bindgen_ty_1::attend"][::std::mem::offset_of!(Op__bindgen_ty_1, attend) - 0usize];
+    ["Offset of field: Op__bindgen_ty_1::join"][::std::mem::offset_of!(Op__bindgen_ty_1, join) - 0usize];
+    ["Offset of field: Op__bindgen_ty_1::embed"][::std::mem::offset_of!(Op__bindgen_ty_1, embed) - 0usize];
+    ["Offset of field: Op__bindgen_ty_1::norm"][::std::mem::offset_of!(Op__bindgen_ty_1, norm) - 0usize];
+    ["Offset of field: Op__bindgen_ty_1::sample"][::std::mem::offset_of!(Op__bindgen_ty_1, sample) - 0usize];
+};
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of Op"][::std::mem::size_of::<Op>() - 256usize];
+    ["Alignment of Op"][::std::mem::align_of::<Op>() - 8usize];
+    ["Offset of field: Op::kind"][::std::mem::offset_of!(Op, kind) - 0usize];
+    ["Offset of field: Op::from"][::std::mem::offset_of!(Op, from) - 4usize];
+    ["Offset of field: Op::in_"][::std::mem::offset_of!(Op, in_) - 8usize];
+    ["Offset of field: Op::out"][::std::mem::offset_of!(Op, out) - 12usize];
+    ["Offset of field: Op::each"][::std::mem::offset_of!(Op, each) - 16usize];
+    ["Offset of field: Op::more"][::std::mem::offset_of!(Op, more) - 20usize];
+    ["Offset of field: Op::row"][::std::mem::offset_of!(Op, row) - 24usize];
+    ["Offset of field: Op::unused"][::std::mem::offset_of!(Op, unused) - 28usize];
+    ["Offset of field: Op::as_"][::std::mem::offset_of!(Op, as_) - 32usize];
+};
+#[repr(C)]
+#[derive(Copy, Clone)]
+pub struct Ahead {
+    pub weight: *const ::std::os::raw::c_void,
+    pub inputs: u32,
+    pub in_pairs: u32,
+    pub each: u32,
+    pub more: u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of Ahead"][::std::mem::size_of::<Ahead>() - 24usize];
+    ["Alignment of Ahead"][::std::mem::align_of::<Ahead>() - 8usize];
+    ["Offset of field: Ahead::weight"][::std::mem::offset_of!(Ahead, weight) - 0usize];
+    ["Offset of field: Ahead::inputs"][::std::mem::offset_of!(Ahead, inputs) - 8usize];
+    ["Offset of field: Ahead::in_pairs"][::std::mem::offset_of!(Ahead, in_pairs) - 12usize];
+    ["Offset of field: Ahead::each"][::std::mem::offset_of!(Ahead, each) - 16usize];
+    ["Offset of field: Ahead::more"][::std::mem::offset_of!(Ahead, more) - 20usize];
+};
+#[repr(C)]
+#[derive(Copy, Clone)]
+pub struct Turn {
+    pub launches: u32,
+    pub stuck: u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of Turn"][::std::mem::size_of::<Turn>() - 8usize];
+    ["Alignment of Turn"][::std::mem::align_of::<Turn>() - 4usize];
+    ["Offset of field: Turn::launches"][::std::mem::offset_of!(Turn, launches) - 0usize];
+    ["Offset of field: Turn::stuck"][::std::mem::offset_of!(Turn, stuck) - 4usize];
+};
+#[repr(C)]
+#[derive(Copy, Clone)]
+pub struct Program {
+    pub ops: *const Op,
+    pub ahead: *const Ahead,
+    pub turn: *mut Turn,
+    pub exchange: *mut f32,
+    pub speaker: *mut Speaker,
+    pub op_count: u32,
+    pub ahead_count: u32,
+    pub groups: u32,
+    pub exchange_len: u32,
+    pub patience: u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of Program"][::std::mem::size_of::<Program>() - 64usize];
+    ["Alignment of Program"][::std::mem::align_of::<Program>() - 8usize];
+    ["Offset of field: Program::ops"][::std::mem::offset_of!(Program, ops) - 0usize];
+    ["Offset of field: Program::ahead"][::std::mem::offset_of!(Program, ahead) - 8usize];
+    ["Offset of field: Program::turn"][::std::mem::offset_of!(Program, turn) - 16usize];
+    ["Offset of field: Program::exchange"][::std::mem::offset_of!(Program, exchange) - 24usize];
+    ["Offset of field: Program::speaker"][::std::mem::offset_of!(Program, speaker) - 32usize];
+    ["Offset of field: Program::op_count"][::std::mem::offset_of!(Program, op_count) - 40usize];
+    ["Offset of field: Program::ahead_count"][::std::mem::offset_of!(Program, ahead_count) - 44usize];
+    ["Offset of field: Program::groups"][::std::mem::offset_of!(Program, groups) - 48usize];
+    ["Offset of field: Program::exchange_len"][::std::mem::offset_of!(Program, exchange_len) - 52usize];
+    ["Offset of field: Program::patience"][::std::mem::offset_of!(Program, patience) - 56usize];
 };
 #[repr(C)]
 #[derive(Copy, Clone)]

@@ -12,13 +12,14 @@ use super::args;
 use super::kernels::{Kernels, SpeakerMemory};
 use super::pages::Pages;
 use super::predictor::{self, Predictor};
+use super::program::{List, Program};
 use super::stack::{Kv, PAGE_POSITIONS, Rows, page_bytes};
 use super::talker::{self, PROMPT_ROWS, Talker};
 use super::upload::{Matrix, Uploader};
 use crate::backend::SlotId;
 use crate::config::Config;
 use crate::device::KvNumbers;
-use crate::driver::{Buffer, Context, Event, Graph, Pinned, Span, Stream};
+use crate::driver::{Buffer, Context, Event, Pinned, Span, Stream};
 use crate::error::{Error, Result};
 use crate::frame::{End, Frame, GROUPS};
 use crate::model::Model;
@@ -37,8 +38,8 @@ const REPORT_WORDS: usize = GROUPS + 1;
 /// Frames of many slots.
 pub(crate) struct Frames {
     // Dropped in this order: a recording goes before what it touches.
-    step: Graph,
-    choices: Graph,
+    step: Program,
+    choices: Program,
     kernels: Arc<Kernels>,
     stream: Stream,
     model: Arc<Model>,
@@ -148,23 +149,20 @@ impl Frames {
 
         let touched = || -> Vec<Buffer> {
             let mut touched = [desk.buffers(), predictor_desk.buffers()].concat();
-            touched.extend([speaker.buffer(), hidden.buffer(), scores.buffer()].map(Buffer::clone));
+            touched.extend([hidden.buffer(), scores.buffer()].map(Buffer::clone));
             touched.push(talker.codec_embedding.numbers.buffer().clone()); // and with it all weights
             touched
         };
-        let position = speaker.position();
-        let step = Graph::record(&stream, touched(), || {
-            let one = (Rows::Few, 1);
-            talker.embed(kernels, &stream, &tables(&talker, &predictor), &desk, one)?;
-            talker.forward(kernels, &stream, &desk, one, &kv, &position)?;
-            talker.finish(kernels, &stream, &desk, 0, &hidden, &scores)
-        })?;
-        let choices = Graph::record(&stream, touched(), || {
-            let codes = config.talker_vocab - 1024;
-            let controls = Some((codes, config.codec_controls.eos as usize));
-            kernels.sample(&stream, &speaker, 0, controls, &scores)?;
-            predictor.frame(kernels, &stream, &talker.codec_embedding, &predictor_desk, &speaker, &hidden)
-        })?;
+        let program = |list| Program::new(&stream, list, &speaker, touched());
+        let mut step = List::new(context, talker.stored(), options.kv);
+        let tables = tables(&talker, &predictor);
+        talker.list(&mut step, &tables, &desk, &kv, &speaker.position(), &hidden, &scores);
+        let mut choices = List::new(context, talker.stored(), KvNumbers::F32);
+        let codes = config.talker_vocab - 1024;
+        let controls = Some((codes, config.codec_controls.eos as usize));
+        choices.sample(&speaker, 0, controls, &scores);
+        predictor.list(&mut choices, &talker.codec_embedding, &predictor_desk, &speaker, &hidden);
+        let (step, choices) = (program(step)?, program(choices)?);
         let slots = (0..options.slots).map(|_| Slot::new(context, config.text_hidden)).collect::<Result<_>>()?;
         let pages = Pages::new(page_bytes(&config.talker, options.kv), options.positions, options.prefix_positions);
         stream.synchronize()?;
@@ -471,10 +469,10 @@ impl Frames {
         let row = text.map(|_| (&from, &self.desk.text));
         self.kernels.enter(&self.stream, &self.speaker, row, may_end, last, forced)?;
         if text.is_some() {
-            self.step.launch(&self.stream)?;
+            self.step.launch(&self.kernels, &self.stream)?;
         }
         let chosen = self.mark()?;
-        self.choices.launch(&self.stream)?;
+        self.choices.launch(&self.kernels, &self.stream)?;
         let place = &mut self.slots[slot];
         let report = place.report.span().part(turn * REPORT_WORDS..(turn + 1) * REPORT_WORDS);
         let positions = text.is_some().into();
@@ -510,6 +508,13 @@ impl Frames {
             Some(_) if u32::from(chosen[0]) == self.model.config.codec_controls.eos => Some(End::Eos),
             Some(sampling) => (frame + 1 >= sampling.max_new_tokens).then_some(End::Length),
         };
+        if fault == args::FAULT_STUCK {
+            // Whatever was begun since ends at once, until this is done.
+            self.step.clear(&self.stream, 0)?;
+            self.choices.clear(&self.stream, 0)?;
+            let what = "its blocks waited for one another for too long: is something else on the GPU that never ends?";
+            return Err(Error::compute("program", what));
+        }
         // A token that makes no frame has group 0 alone.
         if fault == 1 || fault > 1 && end.is_none() {
             let what = format!("scores of frame {frame} group {} are not finite", fault - 1);

@@ -232,6 +232,10 @@ pub(crate) struct Kernels {
     nearest: Function,
     /// By storage; the tile with the fewest rows first.
     gemm: [Vec<Gemm>; 3],
+    /// By storage, and by what keys and values are stored in.
+    program: [[Function; 2]; 3],
+    /// Of shared memory, that a program's block has.
+    program_bytes: u32,
 }
 
 /// An address for a kernel that takes null for none.
@@ -245,7 +249,7 @@ fn over(count: usize) -> Shape {
 }
 
 /// The sizes of a matrix times rows, checked.
-fn linear_args(
+pub(crate) fn linear_args(
     weight: &Matrix,
     bias: Option<&Span<f32>>,
     norm: Option<Norm>,
@@ -291,7 +295,121 @@ fn linear_args(
     }
 }
 
-/// Threads for a row of a norm: some numbers each, as many as keep a block busy.
+/// The size of a norm over rows, checked; and the rows.
+pub(crate) fn rms_norm_args(x: &Span<f32>, weight: &Span<f32>, eps: f32, y: &Span<f32>) -> (args::RmsNorm, u32) {
+    let (width, rows) = (weight.len(), x.len() / weight.len());
+    assert_eq!((x.len(), y.len()), (rows * width, rows * width));
+    (args::RmsNorm { x: x.ptr(), weight: weight.ptr(), y: y.ptr_mut(), eps, width: width as u32 }, rows as u32)
+}
+
+/// The sizes of what attention leaves behind, checked.
+pub(crate) fn append_args(
+    shape: &Attention,
+    norm: Option<QkNorm>,
+    turns: &Span<f32>,
+    position: &Span<u32>,
+    qkv: &Span<f32>,
+    store: &Store,
+) -> args::Append {
+    let rows = qkv.len() / shape.qkv_width();
+    assert_eq!(qkv.len(), rows * shape.qkv_width());
+    store.check(shape, rows);
+    assert!(shape.head_dim.is_multiple_of(2) && turns.len().is_multiple_of(shape.head_dim) && position.len() == 1);
+    assert!(norm.as_ref().is_none_or(|n| [n.q.len(), n.k.len()] == [shape.head_dim; 2]));
+    args::Append {
+        qkv: qkv.ptr_mut(),
+        q_norm: address(norm.as_ref().map(|n| n.q)),
+        k_norm: address(norm.as_ref().map(|n| n.k)),
+        turns: turns.ptr(),
+        position: position.ptr(),
+        store: store.args(),
+        eps: norm.as_ref().map_or(0.0, |n| n.eps),
+        rows: rows as u32,
+        heads: shape.heads as u32,
+        kv_heads: shape.kv_heads as u32,
+        head_dim: shape.head_dim as u32,
+    }
+}
+
+/// The sizes of an attention, checked.
+pub(crate) fn attention_args(
+    shape: &Attention,
+    position: &Span<u32>,
+    behind: usize,
+    qkv: &Span<f32>,
+    store: &Store,
+    parts: &Span<f32>,
+    y: &Span<f32>,
+) -> args::Attention {
+    let rows = qkv.len() / shape.qkv_width();
+    assert_eq!([qkv.len(), y.len()], [rows * shape.qkv_width(), rows * shape.heads * shape.head_dim]);
+    store.check(shape, rows);
+    assert!(shape.heads.is_multiple_of(shape.kv_heads) && position.len() == 1);
+    assert!(shape.head_dim <= args::HEAD_DIM_MAX as usize && parts.len() >= shape.parts_len(rows));
+    args::Attention {
+        qkv: qkv.ptr(),
+        position: position.ptr(),
+        store: store.args(),
+        y: y.ptr_mut(),
+        parts: parts.ptr_mut(),
+        heads: shape.heads as u32,
+        kv_heads: shape.kv_heads as u32,
+        head_dim: shape.head_dim as u32,
+        window: shape.window.unwrap_or(0) as u32,
+        spans: shape.spans as u32,
+        behind: behind as u32,
+    }
+}
+
+/// The sizes of a sum of rows, checked; and the sums. Without codes it is of one row, whichever that is.
+pub(crate) fn embed_args(
+    tables: &[&Matrix],
+    codes: Option<&Span<u32>>,
+    vector: Option<&Span<f32>>,
+    y: &Span<f32>,
+) -> (args::Embed, u32) {
+    let width = tables.first().map_or(y.len(), |table| table.width);
+    let frames = y.len() / width;
+    assert!(tables.len() <= args::ROW_GROUPS as usize && tables.iter().all(|table| table.width == width));
+    assert_eq!((codes.map_or(frames * tables.len(), Span::len), y.len()), (frames * tables.len(), frames * width));
+    assert!(codes.is_some() || frames == 1 && tables.len() <= 1);
+    assert!(vector.is_none_or(|vector| vector.len() == y.len()));
+    let mut a = args::Embed {
+        tables: [std::ptr::null(); args::ROW_GROUPS as usize],
+        stored: [0; args::ROW_GROUPS as usize],
+        codes: address(codes),
+        vector: address(vector),
+        y: y.ptr_mut(),
+        groups: tables.len() as u32,
+        width: width as u32,
+    };
+    for (i, table) in tables.iter().enumerate() {
+        (a.tables[i], a.stored[i]) = (table.numbers.ptr().cast(), table.stored());
+    }
+    (a, frames as u32)
+}
+
+/// The sizes of a choice, checked.
+pub(crate) fn sample_args(
+    speaker: &SpeakerMemory,
+    group: usize,
+    suppressed: Option<(usize, usize)>,
+    scores: &Span<f32>,
+) -> args::Sample {
+    let count = scores.len();
+    assert!(count <= args::SAMPLE_SCORES_MAX as usize && group < args::ROW_GROUPS as usize);
+    let (suppressed_from, eos) = suppressed.unwrap_or((count, 0));
+    args::Sample {
+        scores: scores.ptr(),
+        speaker: speaker.whole().ptr_mut(),
+        count: count as u32,
+        group: group as u32,
+        suppressed_from: suppressed_from as u32,
+        eos: eos as u32,
+    }
+}
+
+/// Threads for a row of channels: some each, as many as keep a block busy.
 fn norm_threads(width: usize) -> u32 {
     (width.div_ceil(4).next_multiple_of(32) as u32).clamp(32, 512)
 }
@@ -340,8 +458,34 @@ impl Kernels {
             Ok(Gemm { function, rows, outputs, threads })
         };
         let rms_norm = norm.function(c"rms_norm")?;
+        let programs = module("program")?;
+        // Chunks of 2 KiB that each of a program's warps has under way; where there is room for more, more.
+        let program_bytes =
+            |chunks: u32| chunks * args::PROGRAM_THREADS / 32 * 2048 + 4 * (args::PROGRAM_X + args::PROGRAM_MERGE);
+        let roomy = context.gpu.shared_bytes >= 164 << 10;
+        let chunks = if roomy { 6 } else { 2 };
+        let program = |few: &'static CStr, more: &'static CStr| -> Result<Function> {
+            let function = programs.function(if roomy { more } else { few })?;
+            function.allow_shared(program_bytes(chunks))?;
+            Ok(function)
+        };
         Ok(Kernels {
             early: rms_norm.compiled_for()? >= 90,
+            program: [
+                [
+                    program(c"program_bf16_f32_2", c"program_bf16_f32_6")?,
+                    program(c"program_bf16_bf16_2", c"program_bf16_bf16_6")?,
+                ],
+                [
+                    program(c"program_f16_f32_2", c"program_f16_f32_6")?,
+                    program(c"program_f16_bf16_2", c"program_f16_bf16_6")?,
+                ],
+                [
+                    program(c"program_f32_f32_2", c"program_f32_f32_6")?,
+                    program(c"program_f32_bf16_2", c"program_f32_bf16_6")?,
+                ],
+            ],
+            program_bytes: program_bytes(chunks),
             rms_norm,
             layer_norm: norm.function(c"layer_norm")?,
             add: norm.function(c"add")?,
@@ -375,7 +519,7 @@ impl Kernels {
             enter: speaker.function(c"enter")?,
             leave: speaker.function(c"leave")?,
             put_page: speaker.function(c"put_page")?,
-            sample: module("sample")?.function(c"sample")?,
+            sample: module("sample")?.function(c"sample_code")?,
             rvq: module("rvq")?.function(c"rvq")?,
             depthwise: conv.function(c"depthwise")?,
             last: conv.function(c"last")?,
@@ -408,11 +552,9 @@ impl Kernels {
 
     /// Each row of x over the root of its mean square, times weight; y may be x.
     pub fn rms_norm(&self, stream: &Stream, x: &Span<f32>, weight: &Span<f32>, eps: f32, y: &Span<f32>) -> Result<()> {
-        let (width, rows) = (weight.len(), x.len() / weight.len());
-        assert_eq!((x.len(), y.len()), (rows * width, rows * width));
-        let a = args::RmsNorm { x: x.ptr(), weight: weight.ptr(), y: y.ptr_mut(), eps, width: width as u32 };
+        let (a, rows) = rms_norm_args(x, weight, eps, y);
         // SAFETY: as the head of this file says.
-        unsafe { self.launch(&self.rms_norm, stream, Shape::new([rows as u32, 1, 1], norm_threads(width)), &a) }
+        unsafe { self.launch(&self.rms_norm, stream, Shape::new([rows, 1, 1], norm_threads(a.width as usize)), &a) }
     }
 
     /// Each row of x to mean 0 and variance 1, times weight, plus bias; y may be x.
@@ -488,28 +630,11 @@ impl Kernels {
         qkv: &Span<f32>,
         store: &Store,
     ) -> Result<()> {
-        let rows = qkv.len() / shape.qkv_width();
-        assert_eq!(qkv.len(), rows * shape.qkv_width());
-        store.check(shape, rows);
-        assert!(shape.head_dim.is_multiple_of(2) && turns.len().is_multiple_of(shape.head_dim) && position.len() == 1);
-        assert!(norm.as_ref().is_none_or(|n| [n.q.len(), n.k.len()] == [shape.head_dim; 2]));
-        let a = args::Append {
-            qkv: qkv.ptr_mut(),
-            q_norm: address(norm.as_ref().map(|n| n.q)),
-            k_norm: address(norm.as_ref().map(|n| n.k)),
-            turns: turns.ptr(),
-            position: position.ptr(),
-            store: store.args(),
-            eps: norm.as_ref().map_or(0.0, |n| n.eps),
-            rows: rows as u32,
-            heads: shape.heads as u32,
-            kv_heads: shape.kv_heads as u32,
-            head_dim: shape.head_dim as u32,
-        };
-        let warps = rows * (shape.heads + 2 * shape.kv_heads);
+        let a = append_args(shape, norm, turns, position, qkv, store);
+        let warps = a.rows * (a.heads + 2 * a.kv_heads);
         let function = &self.append[store.numbers as usize];
         // SAFETY: as the head of this file says.
-        unsafe { self.launch(function, stream, Shape::new([warps.div_ceil(4) as u32, 1, 1], 128), &a) }
+        unsafe { self.launch(function, stream, Shape::new([warps.div_ceil(4), 1, 1], 128), &a) }
     }
 
     /// Causal attention of rows that `append` has left in qkv and put in the store; the first stands `behind` positions after
@@ -526,32 +651,16 @@ impl Kernels {
         parts: &Span<f32>,
         y: &Span<f32>,
     ) -> Result<()> {
-        let rows = qkv.len() / shape.qkv_width();
-        assert_eq!([qkv.len(), y.len()], [rows * shape.qkv_width(), rows * shape.heads * shape.head_dim]);
-        store.check(shape, rows);
-        assert!(shape.heads.is_multiple_of(shape.kv_heads) && position.len() == 1);
-        assert!(shape.head_dim <= args::HEAD_DIM_MAX as usize && parts.len() >= shape.parts_len(rows));
-        let a = args::Attention {
-            qkv: qkv.ptr(),
-            position: position.ptr(),
-            store: store.args(),
-            y: y.ptr_mut(),
-            parts: parts.ptr_mut(),
-            heads: shape.heads as u32,
-            kv_heads: shape.kv_heads as u32,
-            head_dim: shape.head_dim as u32,
-            window: shape.window.unwrap_or(0) as u32,
-            spans: shape.spans as u32,
-            behind: behind as u32,
-        };
-        let grid = [a.heads, rows as u32, a.spans];
+        let a = attention_args(shape, position, behind, qkv, store, parts, y);
+        let rows = (qkv.len() / shape.qkv_width()) as u32;
+        let grid = [a.heads, rows, a.spans];
         let function = &self.attention[store.numbers as usize];
         // SAFETY: as the head of this file says.
         unsafe { self.launch(function, stream, Shape::new(grid, args::ATTENTION_THREADS), &a) }?;
         if shape.spans == 1 {
             return Ok(());
         }
-        let shape = Shape::new([a.heads, rows as u32, 1], shape.head_dim.next_multiple_of(32) as u32);
+        let shape = Shape::new([a.heads, rows, 1], shape.head_dim.next_multiple_of(32) as u32);
         // SAFETY: as the head of this file says.
         unsafe { self.launch(&self.attention_join, stream, shape, &a) }
     }
@@ -567,23 +676,8 @@ impl Kernels {
         vector: Option<&Span<f32>>,
         y: &Span<f32>,
     ) -> Result<()> {
-        let (width, frames) = (tables[0].width, codes.len() / tables.len());
-        assert!(tables.len() <= args::ROW_GROUPS as usize && tables.iter().all(|table| table.width == width));
-        assert_eq!((codes.len(), y.len()), (frames * tables.len(), frames * width));
-        assert!(vector.is_none_or(|vector| vector.len() == y.len()));
-        let mut a = args::Embed {
-            tables: [std::ptr::null(); args::ROW_GROUPS as usize],
-            stored: [0; args::ROW_GROUPS as usize],
-            codes: codes.ptr(),
-            vector: address(vector),
-            y: y.ptr_mut(),
-            groups: tables.len() as u32,
-            width: width as u32,
-        };
-        for (i, table) in tables.iter().enumerate() {
-            (a.tables[i], a.stored[i]) = (table.numbers.ptr().cast(), table.stored());
-        }
-        let shape = Shape { grid: [width.div_ceil(256) as u32, frames as u32, 1], ..over(width) };
+        let (a, frames) = embed_args(tables, Some(codes), vector, y);
+        let shape = Shape { grid: [a.width.div_ceil(256), frames, 1], ..Shape::new([1, 1, 1], 256) };
         // SAFETY: as the head of this file says.
         unsafe { self.launch(&self.embed, stream, shape, &a) }
     }
@@ -656,17 +750,7 @@ impl Kernels {
         suppressed: Option<(usize, usize)>,
         scores: &Span<f32>,
     ) -> Result<()> {
-        let count = scores.len();
-        assert!(count <= args::SAMPLE_SCORES_MAX as usize && group < args::ROW_GROUPS as usize);
-        let (suppressed_from, eos) = suppressed.unwrap_or((count, 0));
-        let a = args::Sample {
-            scores: scores.ptr(),
-            speaker: speaker.whole().ptr_mut(),
-            count: count as u32,
-            group: group as u32,
-            suppressed_from: suppressed_from as u32,
-            eos: eos as u32,
-        };
+        let a = sample_args(speaker, group, suppressed, scores);
         // SAFETY: as the head of this file says.
         unsafe { self.launch(&self.sample, stream, Shape::new([1, 1, 1], args::SAMPLE_THREADS), &a) }
     }
@@ -947,5 +1031,17 @@ impl Kernels {
             tail: address(tail),
         };
         self.many_rows(stream, &conv.weight, &a)
+    }
+
+    // ---- program.cu ------------------------------------------------------------------------------------------
+
+    /// A program of operations on weights stored as `stored`. A block on every multiprocessor.
+    pub fn program(&self, stream: &Stream, stored: u32, kv: KvNumbers, a: &args::Program) -> Result<()> {
+        let grid = [stream.context().gpu.multiprocessors, 1, 1];
+        let (cooperative, shared_bytes) = (true, self.program_bytes);
+        let threads = args::PROGRAM_THREADS + args::PROGRAM_LOADERS;
+        let shape = Shape { cooperative, shared_bytes, ..Shape::new(grid, threads) };
+        // SAFETY: as the head of this file says.
+        unsafe { self.program[stored as usize][kv as usize].launch(stream, shape, a) }
     }
 }

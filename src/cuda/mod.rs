@@ -14,6 +14,7 @@ pub(crate) mod lanes;
 pub(crate) mod listener;
 mod pages;
 mod predictor;
+pub(crate) mod program;
 mod speaker;
 pub(crate) mod stack;
 pub(crate) mod stepwise;

@@ -1,9 +1,9 @@
 //! The code predictor on the device: groups 1 to 15 of a frame from the talker's hidden and group 0, in the launches' order.
 //! Its twin is `crate::cpu`'s predictor.
 
-use super::args::NO_CODE;
 use super::kernels::{Finish, Kernels, SpeakerMemory};
-use super::stack::{Kv, Room, Rows, Stack};
+use super::program::List;
+use super::stack::{Kv, Room, Stack};
 use super::upload::{Linear, Matrix, Uploader};
 use crate::config::Config;
 use crate::driver::{Buffer, Context, Span, Stream};
@@ -34,7 +34,6 @@ pub(crate) struct Desk {
     /// Scores of groups 1 to 15, [15][codes].
     pub scores: Span<f32>,
     positions: Span<u32>, // [GROUPS]: 0, 1, 2, …
-    no_code: Span<u32>,
     kv: Kv,
     room: Room,
 }
@@ -46,7 +45,6 @@ impl Desk {
             x: Span::new(context, 2 * config.predictor.hidden)?,
             scores: Span::new(context, (GROUPS - 1) * config.codes)?,
             positions: Span::from(stream, &positions)?,
-            no_code: Span::from(stream, &[NO_CODE])?,
             kv: Kv::runs(context, &config.predictor, GROUPS)?,
             room: Room::new(context, &config.predictor, None, false, 2)?,
         })
@@ -55,7 +53,7 @@ impl Desk {
     pub fn buffers(&self) -> Vec<Buffer> {
         let mut buffers = self.room.buffers();
         buffers.extend([self.x.buffer(), self.scores.buffer()].map(Buffer::clone));
-        buffers.extend([self.positions.buffer(), self.no_code.buffer()].map(Buffer::clone));
+        buffers.push(self.positions.buffer().clone());
         buffers
     }
 }
@@ -99,25 +97,19 @@ impl Predictor {
         stream.synchronize()
     }
 
-    /// Chooses groups 1 to 15 behind group 0, which the speaker's memory has.
-    pub fn frame(
+    /// As a program: chooses groups 1 to 15 behind group 0, whose choice is the newest.
+    pub fn list(
         &self,
-        kernels: &Kernels,
-        stream: &Stream,
+        list: &mut List,
         codec_embedding: &Matrix,
         desk: &Desk,
         speaker: &SpeakerMemory,
         hidden: &Span<f32>,
-    ) -> Result<()> {
+    ) {
         let (width, eps) = (self.stack.config.hidden, self.stack.config.rms_eps);
         let (first, second) = (desk.x.part(0..width), desk.x.part(width..2 * width));
-        let codes = speaker.codes();
-        match &self.projection {
-            // A kernel, so that what follows may begin early: no row of any table, and the hidden.
-            None => kernels.embed(stream, &[codec_embedding], &desk.no_code, Some(hidden), &first)?,
-            Some(Projected { linear, .. }) => {
-                kernels.linear(stream, &linear.weight, linear.bias.as_ref(), None, Finish::Store, hidden, &first)?;
-            }
+        if let Some(Projected { linear, .. }) = &self.projection {
+            list.linear(&linear.weight, linear.bias.as_ref(), None, Finish::Store, hidden, &first);
         }
         let codes_each = desk.scores.len() / self.heads.len();
         for (group, head) in (1..).zip(&self.heads) {
@@ -131,14 +123,16 @@ impl Predictor {
                 1 => (&desk.x, &second, 0),
                 _ => (&first, &first, group),
             };
-            kernels.embed(stream, &[table], &codes.part(group - 1..group), None, last)?;
+            if group == 1 {
+                let row = if self.projection.is_some() { &first } else { hidden };
+                list.embed(&[], None, Some(row), &first, 0);
+            }
+            list.embed(&[table], None, None, last, (group == 1).into());
             let position = desk.positions.part(position..position + 1);
-            self.stack.forward(kernels, stream, &desk.room, Rows::Few, &desk.kv, &position, x)?;
+            self.stack.list(list, &desk.room, &desk.kv, &position, x);
             let scores = desk.scores.part((group - 1) * codes_each..group * codes_each);
-            let norm = Some((&self.stack.norm, eps));
-            kernels.linear(stream, head, None, norm, Finish::Store, last, &scores)?;
-            kernels.sample(stream, speaker, group, None, &scores)?;
+            list.linear(head, None, Some((&self.stack.norm, eps)), Finish::Store, last, &scores);
+            list.sample(speaker, group, None, &scores);
         }
-        Ok(())
     }
 }

@@ -1,6 +1,8 @@
 //! One transformer stack over new positions, as [`crate::cpu`]'s: talker, predictor and codec run the same launches.
 
+use super::args;
 use super::kernels::{Attention, Finish, Kernels, Place, QkNorm, Store};
+use super::program::List;
 use super::upload::{Matrix, Uploader};
 use crate::config::StackConfig;
 use crate::cpu::ops;
@@ -14,8 +16,8 @@ use std::sync::Arc;
 const SPANS: usize = 16;
 /// Rows whose attention leaves its parts at a time.
 const ATTENTION_ROWS: usize = 32;
-/// Positions of a page of keys and values: 5 s of speech.
-pub(crate) const PAGE_POSITIONS: usize = 64;
+/// Positions of a page of keys and values.
+pub(crate) const PAGE_POSITIONS: usize = args::PAGE_POSITIONS as usize;
 
 struct Layer {
     input_norm: Span<f32>,
@@ -142,6 +144,27 @@ impl Stack {
             plain(&layer.down, Finish::Add(mlp_scale), &gate)?;
         }
         Ok(())
+    }
+}
+
+impl Stack {
+    /// As `forward` with few rows, as a part of a program.
+    pub fn list(&self, list: &mut List, room: &Room, kv: &Kv, position: &Span<u32>, x: &Span<f32>) {
+        let (config, shape) = (&self.config, &room.shape);
+        let count = x.len() / config.hidden;
+        let qkv = room.qkv.part(0..count * shape.qkv_width());
+        let attended = room.attended.part(0..count * config.heads * config.head_dim);
+        let gate = room.gate.part(0..count * config.intermediate);
+        for (i, layer) in self.layers.iter().enumerate() {
+            let eps = config.rms_eps;
+            let qk_norm = layer.qk_norm.as_ref().map(|(q, k)| QkNorm { q, k, eps });
+            let (attention_scale, mlp_scale) = layer.scales.as_ref().map(|(a, m)| (a, m)).unzip();
+            list.linear(&layer.qkv, None, Some((&layer.input_norm, eps)), Finish::Store, x, &qkv);
+            list.attend(shape, qk_norm, &self.turns, position, &qkv, &kv.layer(i, config), &room.parts, &attended);
+            list.linear(&layer.o, None, None, Finish::Add(attention_scale), &attended, x);
+            list.linear(&layer.gate_up, None, Some((&layer.post_norm, eps)), Finish::Gate, x, &gate);
+            list.linear(&layer.down, None, None, Finish::Add(mlp_scale), &gate, x);
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 //! from, in the launches' order. Its twin is `crate::cpu`'s talker.
 
 use super::kernels::{Finish, Kernels};
+use super::program::List;
 use super::stack::{Kv, Room, Rows, Stack};
 use super::upload::{Linear, Matrix, Uploader};
 use crate::config::Config;
@@ -108,6 +109,33 @@ impl Talker {
     ) -> Result<()> {
         let x = desk.x.part(0..count * self.stack.config.hidden);
         self.stack.forward(kernels, stream, &desk.room, rows, kv, position, &x)
+    }
+
+    /// A step as a program: `embed`, `forward` and `finish` of the desk's one row.
+    pub fn list(
+        &self,
+        list: &mut List,
+        tables: &[&Matrix],
+        desk: &Desk,
+        kv: &Kv,
+        position: &Span<u32>,
+        hidden: &Span<f32>,
+        scores: &Span<f32>,
+    ) {
+        for (fc, finish, from, to) in
+            [(&self.fc1, Finish::Silu, &desk.text, &desk.inner), (&self.fc2, Finish::Store, &desk.inner, &desk.vector)]
+        {
+            list.linear(&fc.weight, fc.bias.as_ref(), None, finish, from, to);
+        }
+        list.embed(tables, Some(&desk.codes), Some(&desk.vector), &desk.x, 0);
+        self.stack.list(list, &desk.room, kv, position, &desk.x);
+        list.norm(&desk.x, &self.stack.norm, self.stack.config.rms_eps, hidden);
+        list.linear(&self.head, None, None, Finish::Store, hidden, scores);
+    }
+
+    /// How its weights are stored.
+    pub fn stored(&self) -> u32 {
+        self.head.stored()
     }
 
     /// Row `row` of the desk to the hidden after the last norm and to group-0 scores.

@@ -146,6 +146,7 @@ fn bytes_as(tensor: &Tensor, dtype: Dtype) -> Cow<'_, [u8]> {
 }
 
 /// A matrix on the device: a linear's weight, or a table of rows.
+#[derive(Clone)]
 pub(crate) struct Matrix {
     pub(super) numbers: Span<u8>,
     pub(super) dtype: Dtype,
@@ -172,7 +173,7 @@ impl Matrix {
     }
 
     /// As kernels know its storage.
-    pub(super) fn stored(&self) -> u32 {
+    pub fn stored(&self) -> u32 {
         match self.dtype {
             Dtype::Bf16 => args::STORED_BF16,
             Dtype::F16 => args::STORED_F16,

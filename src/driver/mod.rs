@@ -57,6 +57,8 @@ pub struct Gpu {
     pub memory_bytes: u64,
     /// How many blocks of threads it runs beside each other, at the least.
     pub multiprocessors: u32,
+    /// Shared memory that a block can have, at the most.
+    pub shared_bytes: u32,
 }
 
 /// A call by its own name, as a result that says it. To be used inside `unsafe`.
@@ -140,6 +142,7 @@ impl Driver {
             ),
             memory_bytes: memory as u64,
             multiprocessors: attribute(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?,
+            shared_bytes: attribute(Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)?,
         })
     }
 

@@ -44,12 +44,16 @@ pub(crate) struct Shape {
     pub cluster: Option<u32>,
     /// May begin before the kernel in front of it ends; the kernel itself waits where it must (griddepcontrol).
     pub early: bool,
+    /// All blocks are there at once, or the launch is refused.
+    pub cooperative: bool,
+    /// Of shared memory that a block has beside what the source says.
+    pub shared_bytes: u32,
 }
 
 impl Shape {
     /// Nothing special.
     pub fn new(grid: [u32; 3], block: u32) -> Shape {
-        Shape { grid, block, cluster: None, early: false }
+        Shape { grid, block, cluster: None, early: false, cooperative: false, shared_bytes: 0 }
     }
 }
 
@@ -128,6 +132,13 @@ impl Function {
         Ok(value as u32)
     }
 
+    /// Lets its blocks have so much shared memory beside what the source says; without, it is some 48 KiB in all.
+    pub fn allow_shared(&self, bytes: u32) -> Result<()> {
+        let which = sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+        // SAFETY: the handle is held; a size that the GPU has not is a status.
+        unsafe { ask!(self.module.0.context.enter()?, cuFuncSetAttribute(self.raw, which, bytes as i32)) }
+    }
+
     /// Gives the kernel, with its one argument, to the stream.
     ///
     /// # Safety
@@ -136,7 +147,7 @@ impl Function {
     pub unsafe fn launch<A: Copy>(&self, stream: &Stream, shape: Shape, argument: &A) -> Result<()> {
         let none =
             || sys::CUlaunchAttribute { id: Id(0), pad: [0; 4], value: sys::CUlaunchAttributeValue { pad: [0; 64] } };
-        let mut attributes = [none(), none()];
+        let mut attributes = [none(), none(), none()];
         let mut count = 0;
         let mut set = |id, value| {
             attributes[count] = sys::CUlaunchAttribute { id, value, ..none() };
@@ -151,6 +162,9 @@ impl Function {
             let value = sys::CUlaunchAttributeValue { programmaticStreamSerializationAllowed: 1 };
             set(Id::CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION, value);
         }
+        if shape.cooperative {
+            set(Id::CU_LAUNCH_ATTRIBUTE_COOPERATIVE, sys::CUlaunchAttributeValue { cooperative: 1 });
+        }
         let config = sys::CUlaunchConfig {
             gridDimX: shape.grid[0],
             gridDimY: shape.grid[1],
@@ -158,7 +172,7 @@ impl Function {
             blockDimX: shape.block,
             blockDimY: 1,
             blockDimZ: 1,
-            sharedMemBytes: 0,
+            sharedMemBytes: shape.shared_bytes,
             hStream: stream.raw,
             attrs: attributes.as_mut_ptr(),
             numAttrs: count as u32,

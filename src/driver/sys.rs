@@ -833,6 +833,8 @@ pub struct Calls {
         attrib: CUfunction_attribute,
         hfunc: CUfunction,
     ) -> CUresult,
+    pub cuFuncSetAttribute:
+        unsafe extern "C" fn(hfunc: CUfunction, attrib: CUfunction_attribute, value: ::std::os::raw::c_int) -> CUresult,
     pub cuGraphInstantiateWithFlags: unsafe extern "C" fn(
         phGraphExec: *mut CUgraphExec,
         hGraph: CUgraph,
@@ -921,6 +923,7 @@ impl Calls {
         let cuEventSynchronize = unsafe { __library.get(b"cuEventSynchronize\0") }.map(|sym| *sym)?;
         let cuEventDestroy_v2 = unsafe { __library.get(b"cuEventDestroy_v2\0") }.map(|sym| *sym)?;
         let cuFuncGetAttribute = unsafe { __library.get(b"cuFuncGetAttribute\0") }.map(|sym| *sym)?;
+        let cuFuncSetAttribute = unsafe { __library.get(b"cuFuncSetAttribute\0") }.map(|sym| *sym)?;
         let cuGraphInstantiateWithFlags = unsafe { __library.get(b"cuGraphInstantiateWithFlags\0") }.map(|sym| *sym)?;
         let cuGraphExecDestroy = unsafe { __library.get(b"cuGraphExecDestroy\0") }.map(|sym| *sym)?;
         let cuGraphDestroy = unsafe { __library.get(b"cuGraphDestroy\0") }.map(|sym| *sym)?;
@@ -966,6 +969,7 @@ impl Calls {
             cuEventSynchronize,
             cuEventDestroy_v2,
             cuFuncGetAttribute,
+            cuFuncSetAttribute,
             cuGraphInstantiateWithFlags,
             cuGraphExecDestroy,
             cuGraphDestroy,
@@ -1114,6 +1118,14 @@ impl Calls {
         hfunc: CUfunction,
     ) -> CUresult {
         unsafe { (self.cuFuncGetAttribute)(pi, attrib, hfunc) }
+    }
+    pub unsafe fn cuFuncSetAttribute(
+        &self,
+        hfunc: CUfunction,
+        attrib: CUfunction_attribute,
+        value: ::std::os::raw::c_int,
+    ) -> CUresult {
+        unsafe { (self.cuFuncSetAttribute)(hfunc, attrib, value) }
     }
     pub unsafe fn cuGraphInstantiateWithFlags(
         &self,

@@ -10,6 +10,7 @@ mod choices;
 mod codec;
 mod encoders;
 mod matrices;
+mod programs;
 mod prompts;
 #[cfg(not(qwentts_loom))]
 mod trouble;
