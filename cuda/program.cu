@@ -946,8 +946,11 @@ __device__ __forceinline__ void run(const Program &program) {
 // ---- entry points ----
 
 // A name says how weights, and how keys and values are stored, and how many chunks a warp has under way.
+// The bound leaves registers for a block of the codec beside.
+constexpr int BOUND = 512;
+static_assert(BOUND >= PROGRAM_THREADS + PROGRAM_LOADERS, "it is one");
 #define PROGRAM(name, W, K, SLOTS) \
-    extern "C" __global__ void __launch_bounds__(PROGRAM_THREADS + PROGRAM_LOADERS, 1) name(const __grid_constant__ Program a) { run<W, K, SLOTS>(a); }
+    extern "C" __global__ void __launch_bounds__(BOUND, 1) name(const __grid_constant__ Program a) { run<W, K, SLOTS>(a); }
 #define PROGRAMS(SLOTS)                                   \
     PROGRAM(program_bf16_f32_##SLOTS, Bf16, F32, SLOTS)   \
     PROGRAM(program_bf16_bf16_##SLOTS, Bf16, Bf16, SLOTS) \

@@ -150,9 +150,11 @@ def steps(options):
             wrapped = [sanitizer, "--tool", tool, "--error-exitcode", "9", "--print-limit", "20"]
             wrapped += ["--report-api-errors", "no"] * (tool == "memcheck")
             # Thousands of launches take minutes where each access is followed: these are then followed in speech alone.
-            skip = ["trouble", *["matrices::linear", "choices::"] * (tool == "racecheck")]
+            followed = tool == "racecheck"
+            skip = ["trouble", *["choices::"] * followed]
             yield twins(limit, skip, f"{tool}-twins", wrapped=wrapped)
-            yield Piece(f"{tool}-speech", ["gpu", *IGNORED, "a_few_frames"], limit, GPU, wrapped=wrapped)
+            frames = GPU | ({"QWENTTS_SOAK_FRAMES": "3"} if followed else {})
+            yield Piece(f"{tool}-speech", ["gpu", *IGNORED, "a_few_frames"], limit, frames, wrapped=wrapped)
 
     def bench():
         for folder in [*made(models), Path("models/demo")]:

@@ -221,6 +221,7 @@ pub(crate) struct Kernels {
     enter: Function,
     leave: Function,
     put_page: Function,
+    #[cfg(test)]
     sample: Function,
     rvq: Function,
     depthwise: Function,
@@ -519,6 +520,7 @@ impl Kernels {
             enter: speaker.function(c"enter")?,
             leave: speaker.function(c"leave")?,
             put_page: speaker.function(c"put_page")?,
+            #[cfg(test)]
             sample: module("sample")?.function(c"sample_code")?,
             rvq: module("rvq")?.function(c"rvq")?,
             depthwise: conv.function(c"depthwise")?,
@@ -742,6 +744,7 @@ impl Kernels {
 
     /// Chooses the code of a group from scores, as the speaker's memory says, and notes it there. `suppressed`: the talker's
     /// controls, scores from `.0` on are out, but for `.1` (eos) where the speech may end.
+    #[cfg(test)] // a program chooses; this shows that it chooses right
     pub fn sample(
         &self,
         stream: &Stream,

@@ -134,7 +134,9 @@ fn a_few_frames_of_two_streams_are_those_of_one() {
         let mut request = cloned(&model, which, 9);
         request.delivery.chunk_frames = vec![1, 2, 4, 8];
         request.sampling.draws(which == 0);
-        request.sampling.max_new_tokens = Some(16);
+        // Fewer, for a tool that follows every access.
+        let frames = std::env::var("QWENTTS_SOAK_FRAMES").map_or(16, |said| said.parse().unwrap());
+        request.sampling.max_new_tokens = Some(frames);
         request
     });
     let alone: Vec<Said> = requests.iter().map(|request| say(&engine, TEXTS[0], request).unwrap()).collect();
@@ -143,6 +145,8 @@ fn a_few_frames_of_two_streams_are_those_of_one() {
         assert!(alone.frames.len() > 1 && read(stream).unwrap() == *alone);
         assert_eq!(stream.stats().prefix_positions, kept(17));
     }
+    // What compute-sanitizer of CUDA 13.0 does at a process's end crashes in the driver where a context is gone by then.
+    std::mem::forget(engine);
 }
 
 /// Bytes of this process that are in memory.

@@ -347,14 +347,13 @@ fn who_waits_too_long_says_so_and_the_next_runs() {
     let mut program = stage.program(list(3));
     stage.launch(&program);
     let expected = gpu.get(&x);
-    let mut again = || {
+    let again = || {
         x.write(&gpu.stream, &given).unwrap();
         program.launch(&gpu.kernels, &gpu.stream).unwrap();
         gpu.stream.synchronize().unwrap();
     };
     again();
     assert_same(&gpu.get(&x), &expected, "twice");
-    drop(again);
     program.give_up_after(0);
     for _ in 0..2 {
         x.write(&gpu.stream, &given).unwrap();
