@@ -107,7 +107,7 @@ __device__ __forceinline__ bool await(X (&x)[N], Any any, At at) {
                 look_again(x[n], at(n));
             }
         if (all) return true;
-        if (looks > patience) return false;
+        if (looks >= patience) return false;
     }
 }
 

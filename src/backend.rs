@@ -20,6 +20,10 @@ pub type Waker = Arc<dyn Fn() + Send + Sync>;
 pub trait Backend: Send {
     /// How many frames of a slot may be under way (`Prefill` and `Step`): the next may be begun before the last was seen.
     fn frames_ahead(&self) -> usize;
+    /// Whether frames that are made beside a chunk's decode hold it up, so that the first sound is better waited for.
+    fn hasty(&self) -> bool {
+        false
+    }
     /// Positions that one utterance may have; the model may allow fewer.
     fn most_positions(&self) -> usize {
         usize::MAX

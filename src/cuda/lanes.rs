@@ -199,6 +199,11 @@ impl Backend for Lanes {
         STEPS_AHEAD
     }
 
+    /// A frame's blocks are on every multiprocessor for as long as it takes.
+    fn hasty(&self) -> bool {
+        true
+    }
+
     fn submit(&mut self, slot: SlotId, work: Work) -> Result<()> {
         self.begin(slot, work);
         *self.memory.lock().unwrap_or_else(PoisonError::into_inner) = self.loaded.memory();

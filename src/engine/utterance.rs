@@ -129,8 +129,9 @@ impl Utterance {
         Ok(self.ready.is_some())
     }
 
-    /// What the backend, which takes so many frames ahead, can have of this stream now.
-    pub fn next_work(&mut self, max_positions: usize, frames_ahead: usize) -> Vec<Work> {
+    /// What the backend, which takes so many frames ahead, can have of this stream now. Where it is `hasty`, none beside the
+    /// first sound.
+    pub fn next_work(&mut self, max_positions: usize, frames_ahead: usize, hasty: bool) -> Vec<Work> {
         let mut work = Vec::new();
         if let Some(positions) = self.ready.take() {
             self.positions = positions.len();
@@ -148,6 +149,13 @@ impl Utterance {
                 randomness: self.new.randomness.clone(),
             });
         }
+        let first_width = self.new.delivery.chunk_frames[0];
+        let hasty = hasty && self.new.delivery.output != Output::Frames;
+        let frames_ahead = match self.chunks {
+            0 if hasty => frames_ahead.min(first_width.saturating_sub(self.pending.len())),
+            1 if hasty && !self.decoding.is_empty() => 0,
+            _ => frames_ahead,
+        };
         while self.stepping.len() < frames_ahead
             && self.end.is_none()
             && self.positions > 0

@@ -109,7 +109,7 @@ impl Worker {
             }
         }
         if let (Some(slot), false) = (utterance.slot, utterance.over) {
-            for work in utterance.next_work(self.max_positions, self.backend.frames_ahead()) {
+            for work in utterance.next_work(self.max_positions, self.backend.frames_ahead(), self.backend.hasty()) {
                 self.under_way += 1;
                 utterance.under_way += 1;
                 if let Err(error) = self.backend.submit(slot, work) {
