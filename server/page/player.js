@@ -43,7 +43,7 @@ export class Recorder {
     await context.audioWorklet.addModule("/page/worklet.js");
     const recorder = new Recorder();
     const node = new AudioWorkletNode(context, "recorder", { numberOfOutputs: 0 });
-    Object.assign(recorder, { media, context, pieces: [] });
+    Object.assign(recorder, { media, context, node, pieces: [] });
     node.port.onmessage = ({ data }) => {
       recorder.pieces.push(data);
       onlevel(recorder.pieces.length * 128 / context.sampleRate, data.reduce((most, s) => Math.max(most, Math.abs(s)), 0));
@@ -53,6 +53,7 @@ export class Recorder {
   }
 
   async stop() {
+    this.node.port.onmessage = null; // what is on its way comes too late
     this.media.getTracks().forEach((track) => track.stop());
     const rate = this.context.sampleRate;
     await this.context.close();

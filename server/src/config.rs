@@ -112,7 +112,7 @@ options! {
     voices_most: usize = 1000;
     /// Keys, one of which a client must give; none: everybody is served. Letters, digits and - _ . ~ alone.
     api_keys: Vec<String> = Vec::new();
-    /// Other origins whose pages may call this server, such as https://example.org; * for all.
+    /// Other origins whose pages may call this server, such as `https://example.org`; `*` for all.
     cors_origins: Vec<String> = Vec::new();
     /// Largest body of a request, in bytes.
     body_bytes: usize = 16 << 20;

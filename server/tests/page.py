@@ -15,6 +15,8 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
+import tempfile
 import threading
 import time
 import unittest
@@ -323,6 +325,36 @@ class ThePage(unittest.TestCase):
         page.fill("#text", "Good night.")
         page.click("#speak")
         expect(page.locator("#said")).to_contain_text("Spoken")
+
+    def test_a_voice_is_recorded_and_speaks(self) -> None:
+        base = ROOT / "target/base"
+        seeded = [sys.executable, str(ROOT / "tests/golden/seeded.py"), "tiny-0b6-base", "1", str(base)]
+        subprocess.run(seeded, check=True, stdout=subprocess.DEVNULL)
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        server = Server("--model", str(base), "--voices-dir", folder.name)
+        self.addCleanup(server.stop)
+        context = self.browser.new_context(permissions=["microphone"])
+        self.addCleanup(context.close)
+        page = context.new_page()
+        page.goto(server.url)
+        expect(page.locator("#server")).to_have_text("base on cpu")
+        page.fill("#clone-name", "me")
+        page.click("#record")  # Chromium's false microphone beeps
+        expect(page.locator("#recorded")).to_contain_text(re.compile(r"recording [2-9]\.\d s"), timeout=PATIENCE_MS)
+        page.click("#record")
+        expect(page.locator("#recorded")).to_contain_text("s recorded")
+        page.click("#clone-save")
+        expect(page.locator("#recorded")).to_have_text("me can speak now", timeout=PATIENCE_MS)
+        expect(page.locator("#voice")).to_have_value("me")
+        expect(page.locator("#uploaded li")).to_contain_text("The quick brown fox")
+        self.assertTrue((pathlib.Path(folder.name) / "me.qvoice").exists())
+        page.fill("#text", "Good night.")
+        page.click("#speak")
+        expect(page.locator("#said")).to_contain_text("Spoken", timeout=PATIENCE_MS)
+        page.click("[aria-label='Delete me']")
+        expect(page.locator("#uploaded li")).to_have_count(0)
+        self.assertEqual(list(pathlib.Path(folder.name).iterdir()), [])
 
     def test_a_keyboard_and_a_screen_reader_are_enough(self) -> None:
         page = self.open()
