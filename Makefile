@@ -5,13 +5,15 @@ OFFICIAL = target/python/official
 EARS = target/python/ears
 PIPECAT = target/python/pipecat
 LIVEKIT = target/python/livekit
+CONTRACT = target/python/contract
+PAGE = target/python/page
 FULL = target/golden-full
 FUZZ_SECONDS ?= 600
 LIBCLANG = target/python/libclang
 # build.rs looks here too, where CUDA_HOME and PATH have no nvcc.
 NVCC = target/cuda
 
-.PHONY: help demo test install header cmake nvcc kernels gpu gpu-pack bindings loom soak soak-c fuzz golden golden-full listen peers pipecat livekit bridge
+.PHONY: help demo test install header cmake nvcc kernels gpu gpu-pack bindings loom soak soak-c fuzz golden golden-full listen peers pipecat livekit bridge serve clients contract page load
 .DELETE_ON_ERROR:
 
 help: ## this list
@@ -23,15 +25,15 @@ demo: ## build, speak a sentence with the embedded model to hello.wav, print the
 
 # On x86-64 Linux with every kernel compiled for every promised architecture, which is part of the build.
 test: $(if $(filter x86_64Linux,$(shell uname -m)$(shell uname -s)),$(NVCC)/ready) ## what CI runs: format, lints, tests
-	cargo fmt --check
-	cargo clippy --release --locked --all-targets -- -D warnings
-	cargo clippy --release --locked --all-targets --no-default-features -- -D warnings
-	RUSTDOCFLAGS="-D warnings" cargo doc --release --locked --no-deps
-	cargo test --release --locked
+	cargo fmt --check --all
+	cargo clippy --release --locked --workspace --all-targets -- -D warnings
+	cargo clippy --release --locked --workspace --all-targets --no-default-features -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --release --locked --workspace --no-deps
+	cargo test --release --locked --workspace
 	@if $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) or sys.platform != "linux")'; then \
-	  $(MAKE) pipecat livekit QWENTTS_TEST_PATIENCE=30; \
+	  $(MAKE) pipecat livekit clients contract BUILD="cargo build --release --locked --workspace" QWENTTS_TEST_PATIENCE=30; \
 	else \
-	  echo "make test: the tests of the Pipecat service and the LiveKit plugin were NOT RUN: they need Linux and Python 3.11" >&2; \
+	  echo "make test: the tests of the Pipecat service, the LiveKit plugin and the server's clients were NOT RUN: they need Linux and Python 3.11" >&2; \
 	fi
 
 install: ## the library for C and C++: PREFIX=/usr/local, DESTDIR for packagers; header, shared and static, pkg-config, CMake
@@ -104,16 +106,36 @@ QUIETLY = -W ignore::DeprecationWarning -m unittest discover -s
 PIPECAT_TESTS = PYTHONPATH=ffi_examples/python:ffi_examples/python/tests:ffi_examples/pipecat $(PIPECAT)/bin/python $(QUIETLY) ffi_examples/pipecat/tests
 
 pipecat: $(PIPECAT)/ready ## test the Pipecat service with the embedded model; installs 0.5 GB once, then 80 s
-	cargo build --release --locked --lib
+	$(or $(BUILD),cargo build --release --locked --lib)
 	$(PIPECAT_TESTS)
 
 livekit: $(LIVEKIT)/ready ## test the LiveKit plugin with the embedded model and a scripted agent; installs 0.4 GB once, then 15 s
-	cargo build --release --locked --lib
+	$(or $(BUILD),cargo build --release --locked --lib)
 	PYTHONPATH=ffi_examples/python:ffi_examples/python/tests:ffi_examples/livekit $(LIVEKIT)/bin/python $(QUIETLY) ffi_examples/livekit/tests
 
 bridge: ## how long samples that are ready wait until Python has them, by event handle, callback and read; a table
 	cargo build --release --locked --lib
 	$(PYTHON) tools/bridge.py
+
+SERVER = $(CURDIR)/target/release/qwentts-server
+
+serve: ## the server and its page on loopback, with the embedded model; SERVE="--port 9000 --model DIR" for more
+	cargo run --release --locked -p qwentts-server -- $(SERVE)
+
+clients: $(PIPECAT)/ready ## the server with the openai package and with Pipecat's own OpenAI service
+	$(or $(BUILD),cargo build --release --locked -p qwentts-server)
+	QWENTTS_SERVER=$(SERVER) $(PIPECAT)/bin/python $(QUIETLY) server/tests -p clients.py
+
+contract: $(CONTRACT)/ready ## the server against its own description, by schemathesis
+	$(or $(BUILD),cargo build --release --locked -p qwentts-server)
+	QWENTTS_SERVER=$(SERVER) $(CONTRACT)/bin/python server/tests/contract.py
+
+page: $(PAGE)/ready ## the page in headless Chromium (on Debian: apt-get install chromium), by Playwright; UPDATE=1 writes docs/page-*.png
+	cargo build --release --locked -p qwentts-server
+	QWENTTS_SERVER=$(SERVER) $(PAGE)/bin/python $(QUIETLY) server/tests -p page.py
+
+load: ## ten minutes of more than the server can bear, a thousand clients that vanish, slow readers; LOAD_SECONDS=60 for less
+	cargo test --release --locked -p qwentts-server --test load -- --ignored --nocapture
 
 fuzz: ## each fuzz target for FUZZ_SECONDS (600), one after another; needs nightly and cargo-fuzz, says how to get them
 	sh fuzz/run.sh $(FUZZ_SECONDS)
@@ -128,6 +150,8 @@ $(OFFICIAL)/ready: tests/golden/requirements.txt
 $(EARS)/ready: tools/requirements-ears.txt
 $(PIPECAT)/ready: ffi_examples/pipecat/requirements.txt
 $(LIVEKIT)/ready: ffi_examples/livekit/requirements.txt
+$(CONTRACT)/ready: server/tests/requirements-contract.txt
+$(PAGE)/ready: server/tests/requirements-page.txt
 target/python/%/ready:
 	$(PYTHON) -m venv $(@D)
 	$(@D)/bin/pip install --disable-pip-version-check -r $<
