@@ -183,7 +183,7 @@ pub fn clone_voice(field: &str, bytes: &[u8], model: &models::Served, cloning: &
         qwentts::Error::Checkpoint { what, .. } => ApiError::field(field, what),
         other => ApiError::field(field, other),
     })?;
-    SavedVoice::create(model.engine.model(), &samples, cloning).map_err(|e| match e {
+    SavedVoice::create(model.engine.listener(), &samples, cloning).map_err(|e| match e {
         qwentts::Error::Request { field: "ref_audio", what } => ApiError::field(field, what),
         other => other.into(),
     })

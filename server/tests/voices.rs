@@ -51,7 +51,7 @@ impl Base {
         let options = EngineOptions { device: Some(Device::Cpu), ..Default::default() };
         let engine = Engine::open(&ModelSource::Folder(self.model.clone()), &options).unwrap();
         let samples = audio::read_bytes("fox", &fox(), 60.0).unwrap();
-        let voice = SavedVoice::create(engine.model(), &samples, cloning).unwrap();
+        let voice = SavedVoice::create(engine.listener(), &samples, cloning).unwrap();
         let mut request = Request { voice: voice.voice("fox", engine.model()).unwrap(), ..Request::default() };
         request.sampling.max_new_tokens = Some(6);
         request.sampling.draws(false);

@@ -112,6 +112,7 @@ impl Talker {
     }
 
     /// A step as a program: `embed`, `forward` and `finish` of the desk's one row.
+    #[allow(clippy::too_many_arguments)] // each is another owner's
     pub fn list(
         &self,
         list: &mut List,
