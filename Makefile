@@ -27,7 +27,7 @@ demo: ## build, speak a sentence with the embedded model to hello.wav, print the
 test: $(if $(filter x86_64Linux,$(shell uname -m)$(shell uname -s)),$(NVCC)/ready) ## what CI runs: format, lints, tests
 	cargo fmt --check --all
 	cargo clippy --release --locked --workspace --all-targets -- -D warnings
-	cargo clippy --release --locked --workspace --all-targets --no-default-features -- -D warnings
+	cargo clippy --release --locked --all-targets --no-default-features -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --release --locked --workspace --no-deps
 	cargo test --release --locked --workspace
 	@if $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) or sys.platform != "linux")'; then \

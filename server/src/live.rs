@@ -100,9 +100,9 @@ async fn session(socket: WebSocket, app: Arc<App>) {
         () = &mut sending => return,
     };
     let Some(reason) = close else { return };
-    session.end(reason).await; // with it go the queues' ends, so that sending ends behind what is in them
+    // With the session go the queues' ends, so that sending ends behind what is in them.
     tokio::select! {
-        () = &mut sending => {}
+        _ = async { tokio::join!(session.end(reason), sending) } => {}
         () = gone(&mut stream) => {}
     }
 }

@@ -148,7 +148,25 @@ fn more_than_it_can_bear() {
     });
     let (vanished, gone) = (began.elapsed(), Instant::now());
     server.until("free", || server.metric(LIVE) == 0.0);
-    println!("1000 clients vanished in {vanished:.1?}; {:.1?} after the last of them no utterance was open", gone.elapsed());
+    println!(
+        "1000 clients vanished in {vanished:.1?}; {:.1?} after the last of them no utterance was open",
+        gone.elapsed()
+    );
+
+    // From when a client closes to when its slot is free, the connection and /metrics included.
+    let mut freed: Vec<Duration> = (0..50)
+        .map(|_| {
+            let long = TEXTS[5].repeat(6);
+            let mut coming = server.ask(json!({"input": long, "response_format": "pcm", "non_streaming_mode": false}));
+            coming.next_piece().unwrap().unwrap();
+            drop(coming);
+            let gone = Instant::now();
+            while server.speaking() > 0.0 {}
+            gone.elapsed()
+        })
+        .collect();
+    let (half, most) = (percentile(&mut freed, 0.5), percentile(&mut freed, 0.95));
+    println!("from a client's going to its slot free, p50 / p95: {half:.1?} / {most:.1?}");
 
     // Slow readers hold nobody up, and lose nothing.
     let slow = AtomicUsize::new(0);
@@ -167,6 +185,7 @@ fn more_than_it_can_bear() {
     server.until("closed", || server.descriptors() <= descriptors);
     println!("8 slow readers heard all; descriptors {descriptors} before, {} after", server.descriptors());
     assert!(refused > 0 && admitted as f64 > 0.3 * capacity * seconds as f64, "{admitted} served, {refused} refused");
+    assert!(most < Duration::from_millis(80), "a slot is free {most:?} after its client went; a frame is 80 ms");
     assert!(late < early + early / 20 + 4096, "memory grows: {early} to {late} kB");
     assert!(load_p95 < idle_p95.mul_f64(1.5), "first sound p95 {load_p95:?} under load, {idle_p95:?} idle");
 }
