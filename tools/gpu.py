@@ -150,7 +150,7 @@ def steps(options):
             wrapped = [sanitizer, "--tool", tool, "--error-exitcode", "9", "--print-limit", "20"]
             wrapped += ["--report-api-errors", "no"] * (tool == "memcheck")
             # Every block of a program has its own.
-            wrapped += ["--num-cuda-barriers", "262144"] * (tool == "synccheck")
+            wrapped += ["--num-cuda-barriers", "128"] * (tool == "synccheck")
             # Thousands of launches take minutes where each access is followed: these are then followed in speech alone.
             followed = tool == "racecheck"
             skip = ["trouble", *["choices::"] * followed]

@@ -1,11 +1,11 @@
 //! Frames on the device: prompts and steps of many slots through one talker and one predictor. Owns each slot's memory, its
-//! pages of keys and values, and the recorded launches. Nothing here waits for the device but where it says so.
+//! pages of keys and values, and the programs. Nothing here waits for the device but where it says so.
 //!
 //! A prompt whose beginning is kept (`pages`) is run from there on. What comes out are the same bits: those of a row depend on
 //! what it sees, not on the rows that run beside it (gemm.cu, attention.cu).
 //!
-//! A step is two recordings between two small launches: `enter` tells the speaker's memory what the host knows, the talker runs,
-//! the choices and the predictor run, `leave` counts and reports the frame into pinned memory. The recordings know one speaker's
+//! A step is two programs between two small launches: `enter` tells the speaker's memory what the host knows, the talker runs,
+//! the choices and the predictor run, `leave` counts and reports the frame into pinned memory. The programs know one speaker's
 //! memory; whose utterance it holds is changed by copies, when another slot's turn comes.
 
 use super::args;
