@@ -138,7 +138,14 @@ impl List {
         self.at_most(most, args::PROGRAM_THREADS, "outputs of a block");
         let rows = (most << u32::from(in_pairs)).next_multiple_of(8);
         let warps = args::PROGRAM_THREADS / 32;
-        self.at_most(4 * rows * warps * linear.rows, args::PROGRAM_SUMS, "sums of a block");
+        let (sums, most) = (4 * rows * warps * linear.rows, args::PROGRAM_SUMS);
+        let blocks = self.blocks;
+        self.takes(sums <= most, || {
+            format!(
+                "weights too tall for this GPU's {blocks} multiprocessors: {sums} sums for each, and the kernels take up \
+                 to {most}; the CPU or a GPU with more of them speaks it"
+            )
+        });
         // As `Rows` of program.cu lays them.
         let bytes = match self.stored {
             args::STORED_BF16 => 6 * linear.inputs.next_multiple_of(128) + 128,
