@@ -234,7 +234,7 @@ struct Taken {
 // ---- rows of x ----
 
 // How rows of x lie in shared memory for a weight of W, zeros up to a segment's end: as they are, or three planes of their
-// terms. Of every eight numbers a plane has the pairs 0, 2, 1, 3: as `times_chunk` takes them. Planes begin so that lanes that
+// terms. Of every eight numbers a plane has the pairs 0, 2, 1, 3: as `times_chunks` takes them. Planes begin so that lanes that
 // differ in the plane read without conflict.
 template <class W>
 struct Rows {

@@ -13,7 +13,7 @@ use super::kernels::{Kernels, SpeakerMemory};
 use super::pages::Pages;
 use super::predictor::{self, Predictor};
 use super::program::{List, Program};
-use super::stack::{Kv, PAGE_POSITIONS, Rows, page_bytes};
+use super::stack::{Kv, PAGE_POSITIONS, page_bytes};
 use super::talker::{self, PROMPT_ROWS, Talker};
 use super::upload::{Matrix, Uploader};
 use crate::backend::SlotId;
@@ -37,7 +37,7 @@ const REPORT_WORDS: usize = GROUPS + 1;
 
 /// Frames of many slots.
 pub(crate) struct Frames {
-    // Dropped in this order: a recording goes before what it touches.
+    // Dropped in this order: a program goes before what it touches.
     step: Program,
     choices: Program,
     kernels: Arc<Kernels>,
@@ -51,7 +51,7 @@ pub(crate) struct Frames {
     hidden: Span<f32>,
     /// Scores of group 0.
     scores: Span<f32>,
-    /// Whose utterance the recordings work on.
+    /// Whose utterance the programs work on.
     speaker: SpeakerMemory,
     kv: Kv,
     resident: Option<SlotId>,
@@ -326,8 +326,15 @@ impl Frames {
                 self.prompt_desk.x.part(0..numbers.len()).read(&self.stream, &mut numbers)?;
                 embeds.extend(numbers);
             }
-            let (desk, rows) = (&self.prompt_desk, (Rows::Many, positions.len()));
-            self.talker.forward(&self.kernels, &self.stream, desk, rows, &self.kv, &self.speaker.position())?;
+            let desk = &self.prompt_desk;
+            self.talker.forward(
+                &self.kernels,
+                &self.stream,
+                desk,
+                positions.len(),
+                &self.kv,
+                &self.speaker.position(),
+            )?;
             self.kernels.leave(&self.stream, &self.speaker, positions.len(), 0, None)?;
             self.slots[slot].position += positions.len();
         }
@@ -404,7 +411,7 @@ impl Frames {
         stage.text.copy_to(&self.stream, 0, &desk.text.part(0..positions.len() * text_hidden))?;
         stage.codes.copy_to(&self.stream, 0, &desk.codes.part(0..codes.len()))?;
         let tables = tables(&self.talker, &self.predictor);
-        self.talker.embed(&self.kernels, &self.stream, &tables, desk, (Rows::Many, positions.len()))?;
+        self.talker.embed(&self.kernels, &self.stream, &tables, desk, positions.len())?;
         let mut vectors = 0;
         for (i, position) in positions.iter().enumerate() {
             if let CodecInput::Vector(vector) = &position.codec {

@@ -108,9 +108,14 @@ impl List {
         self.made.extend(at.map(|at| (y, at)));
     }
 
+    /// What every block has of so many, and how many blocks have one more.
+    fn share(&self, units: u32) -> (u32, u32) {
+        (units / self.blocks, units % self.blocks)
+    }
+
     /// `units` are shared out over the blocks.
     fn push(&mut self, kind: u32, (from, r#in): (u32, u32), out: u32, units: u32, op: args::Op__bindgen_ty_1) {
-        let (each, more) = (units / self.blocks, units % self.blocks);
+        let (each, more) = self.share(units);
         self.ops.push(args::Op { kind, from, in_: r#in, out, each, more, row: 0, unused: 0, as_: op });
         if kind != args::OP_EMBED {
             self.staged.clear();
@@ -154,7 +159,7 @@ impl List {
         };
         self.at_most(linear.rows * bytes, 4 * args::PROGRAM_X, "bytes of a weight's inputs");
         let (from, out) = (self.find(x), self.room(linear.rows * units));
-        let (each, more) = (units / self.blocks, units % self.blocks);
+        let (each, more) = self.share(units);
         let in_pairs = in_pairs.into();
         self.ahead.push(args::Ahead { weight: linear.weight, inputs: linear.inputs, in_pairs, each, more });
         self.push(args::OP_LINEAR, from, out, units, args::Op__bindgen_ty_1 { linear });

@@ -60,7 +60,7 @@ pub(crate) enum Kv {
 /// How a stack's rows are multiplied. Bits differ between the two, and within one they do not depend on the rows.
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum Rows {
-    /// A frame's one or two.
+    /// A packet's of the codec.
     Few,
     /// A prompt's.
     Many,

@@ -81,17 +81,14 @@ impl Talker {
         stream: &Stream,
         tables: &[&Matrix],
         desk: &Desk,
-        (rows, count): (Rows, usize),
+        count: usize,
     ) -> Result<()> {
         let part = |span: &Span<f32>| span.part(0..count * (span.len() / (desk.x.len() / self.stack.config.hidden)));
         let (text, inner, vector) = (part(&desk.text), part(&desk.inner), part(&desk.vector));
         for (fc, finish, from, to) in
             [(&self.fc1, Finish::Silu, &text, &inner), (&self.fc2, Finish::Store, &inner, &vector)]
         {
-            match rows {
-                Rows::Few => kernels.linear(stream, &fc.weight, fc.bias.as_ref(), None, finish, from, to)?,
-                Rows::Many => kernels.gemm(stream, &fc.weight, fc.bias.as_ref(), finish, from, to)?,
-            }
+            kernels.gemm(stream, &fc.weight, fc.bias.as_ref(), finish, from, to)?;
         }
         let codes = desk.codes.part(0..count * tables.len());
         kernels.embed(stream, tables, &codes, Some(&vector), &part(&desk.x))
@@ -103,12 +100,12 @@ impl Talker {
         kernels: &Kernels,
         stream: &Stream,
         desk: &Desk,
-        (rows, count): (Rows, usize),
+        count: usize,
         kv: &Kv,
         position: &Span<u32>,
     ) -> Result<()> {
         let x = desk.x.part(0..count * self.stack.config.hidden);
-        self.stack.forward(kernels, stream, &desk.room, rows, kv, position, &x)
+        self.stack.forward(kernels, stream, &desk.room, Rows::Many, kv, position, &x)
     }
 
     /// A step as a program: `embed`, `forward` and `finish` of the desk's one row.

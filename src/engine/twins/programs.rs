@@ -1,7 +1,7 @@
 //! Programs: every operation says what the launch of its name says, but for the order of sums, in any order and beside any
 //! others; and the same bits every time.
 
-use super::{DTYPES, Gpu, assert_same};
+use super::{DTYPES, Gpu, assert_near, assert_same};
 use crate::cpu::ops;
 use crate::cpu::simd::tests::Numbers;
 use crate::cuda::args;
@@ -52,15 +52,6 @@ impl Stage<'_> {
         let at = offset_of!(args::Speaker, fault);
         u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap())
     }
-}
-
-/// Sums have another order, and none is lost.
-fn assert_near(ours: &[f32], theirs: &[f32], what: &str) {
-    let most = theirs.iter().fold(0.0_f32, |most, x| most.max(x.abs()));
-    for (i, (x, y)) in ours.iter().zip(theirs).enumerate() {
-        assert!((x - y).abs() <= 1e-5 * most, "{what}: number {i} is {x}, not {y}, of up to {most}");
-    }
-    assert_eq!(ours.len(), theirs.len());
 }
 
 /// Before the outputs are written: what a sum is added to, or poison.
