@@ -485,8 +485,8 @@ __device__ __noinline__ uint32_t multiply(uint32_t index, uint32_t state) {
         const uint32_t second_x = at;
         float part[2][T];
         times_chunks<W, T, 2>({even + slot, even + second}, {odd + slot, odd + second}, {first_x, second_x}, row_bytes, quarter, part);
-        __syncwarp();
-        if (lane < 2) arrive(shared_address(of_warp.free) + (lane ? second : slot) / (CHUNK / 8));
+        arrive(shared_address(of_warp.free) + slot / (CHUNK / 8));
+        arrive(shared_address(of_warp.free) + second / (CHUNK / 8));
         add(part[0], first_ends);
         add(part[1], next());
     }
@@ -496,8 +496,7 @@ __device__ __noinline__ uint32_t multiply(uint32_t index, uint32_t state) {
         taken.next();
         float part[1][T];
         times_chunks<W, T, 1>({even + slot}, {odd + slot}, {at}, row_bytes, quarter, part);
-        __syncwarp();
-        if (lane == 0) arrive(shared_address(of_warp.free) + slot / (CHUNK / 8));
+        arrive(shared_address(of_warp.free) + slot / (CHUNK / 8));
         add(part[0], next());
     }
     float scale[T];
@@ -894,7 +893,7 @@ __device__ __forceinline__ void run(const Program &program) {
     const uint32_t half = program.turn->launches % 2;
     if (thread < WARPS * SLOTS) {
         init_phases(&chunks[thread / SLOTS].full[thread % SLOTS], 32);
-        init_phases(&chunks[thread / SLOTS].free[thread % SLOTS], 1);
+        init_phases(&chunks[thread / SLOTS].free[thread % SLOTS], 32);
     }
     if (thread == 0)
         launch = {program.exchange + half * program.exchange_len, program.patience, 0, blockIdx.x % program.groups,

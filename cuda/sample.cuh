@@ -10,10 +10,14 @@
 // EACH, below: neighbouring scores that a thread has room for.
 
 // A barrier of those threads of a block that choose, which may not be all that it has.
-__device__ __forceinline__ void together() { asm volatile("barrier.sync 1, %0;" ::"r"((uint32_t)SAMPLE_THREADS) : "memory"); }
+__device__ __forceinline__ void together() {
+    __syncwarp();  // lanes that were apart arrive as one
+    asm volatile("barrier.sync 1, %0;" ::"r"((uint32_t)SAMPLE_THREADS) : "memory");
+}
 
 __device__ __forceinline__ bool together_or(bool of_thread) {
     uint32_t any;
+    __syncwarp();
     asm volatile(
         "{\n.reg .pred p, q;\nsetp.ne.u32 p, %1, 0;\nbarrier.red.or.pred q, 1, %2, p;\nselp.u32 %0, 1, 0, q;\n}"
         : "=r"(any)

@@ -463,7 +463,7 @@ impl Kernels {
         // Chunks of 2 KiB that each of a program's warps has under way; where there is room for more, more.
         let program_bytes =
             |chunks: u32| chunks * args::PROGRAM_THREADS / 32 * 2048 + 4 * (args::PROGRAM_X + args::PROGRAM_MERGE);
-        let roomy = context.gpu.shared_bytes >= 164 << 10;
+        let roomy = context.gpu.shared_bytes >= 160 << 10;
         let chunks = if roomy { 6 } else { 2 };
         let program = |few: &'static CStr, more: &'static CStr| -> Result<Function> {
             let function = programs.function(if roomy { more } else { few })?;
