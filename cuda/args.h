@@ -304,6 +304,7 @@ struct Ahead {
 /* What a program's launches know of each other. */
 struct Turn {
     uint32_t launches; /* so far: even ones have the exchange's first half */
+    uint32_t left;     /* blocks that have left the newest; none where all have */
     uint32_t stuck;    /* not 0: a wait was too long; nothing runs until the host has cleared all of it */
 };
 

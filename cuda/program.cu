@@ -188,7 +188,10 @@ __device__ __noinline__ void load(const Program &program) {
                     Chunks &of_warp = chunks[first_served + served];
                     const uint32_t at = slot[served], is_free = shared_address(&of_warp.free[at]);
                     while (!phase_ended(is_free, phase >> served & 1))
-                        if (*(volatile uint32_t *)&launch.over) return;
+                        if (*(volatile uint32_t *)&launch.over) {
+                            asm volatile("cp.async.wait_all;" ::: "memory");
+                            return;
+                        }
                     const uint32_t to = shared_address(shared_slots()) + ((first_served + served) * SLOTS + at) * CHUNK + place;
                     const char *from = tile + segment * SEGMENT;
                     // Behind a row's end there are zeros.
@@ -404,6 +407,8 @@ __device__ __noinline__ uint32_t multiply(uint32_t index, uint32_t state) {
     const uint32_t thread = threadIdx.x, lane = thread % 32, warp = thread / 32, inputs = a.inputs;
     const bool pairs = a.finish == FINISH_GATE;
     const Own own = own_of(op.each, op.more);
+    // Rows whose sums there is room for: where a block has more, it takes them in passes.
+    constexpr uint32_t PASS = PROGRAM_SUMS / (WARPS * T * 4) / TILE * TILE;
     const uint32_t width = pairs ? a.outputs / 2 : a.outputs;
     const float *norm = a.norm;
     float *squares_here = squares[index % 2];
@@ -438,7 +443,6 @@ __device__ __noinline__ uint32_t multiply(uint32_t index, uint32_t state) {
 
     constexpr uint32_t X_SEGMENT = TERMS<W> ? SEGMENT : INPUTS<W> * 4;
     const Segments segments = segments_of<W>(inputs, warp);
-    const uint32_t rows = own.count << pairs, tiles = (rows + TILE - 1) / TILE * TILE;
     const uint32_t tile_row = lane / 4, quarter = lane % 4, column = tile_row < 6 ? tile_row : 5;
     // In odd rows the first 64 bytes lie where the second do in even ones.
     const uint32_t even = shared_address(shared_slots()) + warp * SLOTS * CHUNK + tile_row * SEGMENT + quarter * 16 + tile_row % 2 * 64;
@@ -449,7 +453,8 @@ __device__ __noinline__ uint32_t multiply(uint32_t index, uint32_t state) {
     const uint32_t x_end = x + (segments.to - segments.from) * X_SEGMENT;
     Chunks &of_warp = chunks[warp];
     Taken<SLOTS> taken(state);
-    float *to = sums + ((warp * T * tiles) + tile_row) * 4 + quarter;
+    uint32_t tiles = 0;  // rows of this pass, and zeros
+    float *to = sums;
     float sum[T] = {};
     uint32_t at = x;
     // After a chunk; behind a tile's last its sums lie in shared memory.
@@ -470,56 +475,63 @@ __device__ __noinline__ uint32_t multiply(uint32_t index, uint32_t state) {
         if (ends) at = x;
         return ends;
     };
-    uint32_t left = (segments.to - segments.from) * (tiles / TILE);
-    if (!left)
-        for (uint32_t i = lane; i < tiles * T * 4; i += 32) sums[warp * T * tiles * 4 + i] = 0.0f;
-    for (; left >= 2; left -= 2) {
-        const uint32_t slot = taken.slot * CHUNK;
-        taken.wait(of_warp);
-        taken.next();
-        const uint32_t second = taken.slot * CHUNK;
-        taken.wait(of_warp);
-        taken.next();
-        const uint32_t first_x = at;
-        const bool first_ends = next();
-        const uint32_t second_x = at;
-        float part[2][T];
-        times_chunks<W, T, 2>({even + slot, even + second}, {odd + slot, odd + second}, {first_x, second_x}, row_bytes, quarter, part);
-        arrive(shared_address(of_warp.free) + slot / (CHUNK / 8));
-        arrive(shared_address(of_warp.free) + second / (CHUNK / 8));
-        add(part[0], first_ends);
-        add(part[1], next());
-    }
-    if (left) {
-        const uint32_t slot = taken.slot * CHUNK;
-        taken.wait(of_warp);
-        taken.next();
-        float part[1][T];
-        times_chunks<W, T, 1>({even + slot}, {odd + slot}, {at}, row_bytes, quarter, part);
-        arrive(shared_address(of_warp.free) + slot / (CHUNK / 8));
-        add(part[0], next());
-    }
     float scale[T];
+    for (uint32_t done = 0, rows = own.count << pairs; done < rows; done += PASS) {
+        if (done) together();  // the sums of the pass before are read
+        tiles = (min(rows - done, PASS) + TILE - 1) / TILE * TILE;
+        to = sums + (warp * T * tiles + tile_row) * 4 + quarter;
+        uint32_t left = (segments.to - segments.from) * (tiles / TILE);
+        if (!left)
+            for (uint32_t i = lane; i < tiles * T * 4; i += 32) sums[warp * T * tiles * 4 + i] = 0.0f;
+        for (; left >= 2; left -= 2) {
+            const uint32_t slot = taken.slot * CHUNK;
+            taken.wait(of_warp);
+            taken.next();
+            const uint32_t second = taken.slot * CHUNK;
+            taken.wait(of_warp);
+            taken.next();
+            const uint32_t first_x = at;
+            const bool first_ends = next();
+            const uint32_t second_x = at;
+            float part[2][T];
+            times_chunks<W, T, 2>({even + slot, even + second}, {odd + slot, odd + second}, {first_x, second_x}, row_bytes, quarter, part);
+            arrive(shared_address(of_warp.free) + slot / (CHUNK / 8));
+            arrive(shared_address(of_warp.free) + second / (CHUNK / 8));
+            add(part[0], first_ends);
+            add(part[1], next());
+        }
+        if (left) {
+            const uint32_t slot = taken.slot * CHUNK;
+            taken.wait(of_warp);
+            taken.next();
+            float part[1][T];
+            times_chunks<W, T, 1>({even + slot}, {odd + slot}, {at}, row_bytes, quarter, part);
+            arrive(shared_address(of_warp.free) + slot / (CHUNK / 8));
+            add(part[0], next());
+        }
+        if (done == 0)
 #pragma unroll
-    for (int t = 0; t < T; t++) scale[t] = norm && mine ? norm_scale(squares_here + t * WARPS, inputs, a.eps) : 1.0f;
-    together();  // every warp's sums are there
+            for (int t = 0; t < T; t++) scale[t] = norm && mine ? norm_scale(squares_here + t * WARPS, inputs, a.eps) : 1.0f;
+        together();  // every warp's sums are there
 
-    if (mine) {
-        float *out = launch.exchange + op.out + output;
+        const uint32_t row = (thread << pairs) - done;  // of the pass, or far behind it
+        if (mine && row < tiles) {
+            float *out = launch.exchange + op.out + output;
 #pragma unroll
-        for (int t = 0; t < T; t++) {
-            const auto sum_of = [&](uint32_t row) {
-                float whole = 0.0f;
+            for (int t = 0; t < T; t++) {
+                const auto sum_of = [&](uint32_t row) {
+                    float whole = 0.0f;
 #pragma unroll
-                for (int w = 0; w < WARPS; w++) {
-                    const float4 parts = *(const float4 *)(sums + ((w * T + t) * tiles + row) * 4);
-                    whole += parts.x + parts.y + (TERMS<W> ? parts.z : parts.z + parts.w);
-                }
-                return __fmul_rn(scale[t], whole);
-            };
-            const float y = pairs ? gated(a, output, sum_of(2 * thread), sum_of(2 * thread + 1)) : finished(a, output, sum_of(thread), base[t]);
-            publish(out + (size_t)t * width, y);
-            a.y[(size_t)t * width + output] = y;
+                    for (int w = 0; w < WARPS; w++) {
+                        const float4 parts = *(const float4 *)(sums + ((w * T + t) * tiles + row) * 4);
+                        whole += parts.x + parts.y + (TERMS<W> ? parts.z : parts.z + parts.w);
+                    }
+                    return __fmul_rn(scale[t], whole);
+                };
+                const float y = pairs ? gated(a, output, sum_of(row), sum_of(row + 1)) : finished(a, output, sum_of(row), base[t]);
+                publish(out + (size_t)t * width, y);
+                a.y[(size_t)t * width + output] = y;
+            }
         }
     }
     return taken.state();
@@ -854,7 +866,8 @@ __device__ __noinline__ bool norm(uint32_t index) {
 __device__ __noinline__ uint32_t choose(uint32_t index) {
     const Op &op = ops[index % OPS];
     const Sample &a = op.as.sample;
-    const uint32_t count = a.count;
+    Speaker &speaker = *a.speaker;
+    const uint32_t count = a.count, forced = speaker.forced[a.group];
     bool well = true;
     const uint32_t code = sample(a, (uint64_t *)dynamic, [&](uint32_t first, uint32_t each, auto &given) {
         if (op.from != FROM_OTHERS) return load_scores(a, first, each, given);
@@ -871,9 +884,8 @@ __device__ __noinline__ uint32_t choose(uint32_t index) {
             well = await(given, [&](int n) { return n < each && first + n < count; }, [&](int n) { return from + n; });
         }
     });
-    Speaker &speaker = *a.speaker;
-    const uint32_t forced = speaker.forced[a.group];
-    if (together_or(!well)) return STUCK;  // and the next operation is there
+    // What never came is no number. Behind the choice the next operation is there.
+    if (code == NO_CODE && together_or(!well)) return STUCK;
     if (blockIdx.x == 0 && threadIdx.x == 0) {
         choose(speaker, a.group, code);
         if (a.group == 1) speaker.seen[speaker.codes[0]] = 1;
@@ -886,22 +898,23 @@ __device__ __forceinline__ void run(const Program &program) {
     static_assert(SLOTS <= SLOTS_MAX, "its barriers fit");
     const uint32_t thread = threadIdx.x, words = sizeof(Op) / 16;
     const uint4 *list = (const uint4 *)program.ops;
-    if (program.turn->stuck) {
-        if (thread == 0) program.speaker->fault = FAULT_STUCK;
-        return;
-    }
-    const uint32_t half = program.turn->launches % 2;
     if (thread < WARPS * SLOTS) {
         init_phases(&chunks[thread / SLOTS].full[thread % SLOTS], 32);
         init_phases(&chunks[thread / SLOTS].free[thread % SLOTS], 32);
     }
-    if (thread == 0)
-        launch = {program.exchange + half * program.exchange_len, program.patience, 0, blockIdx.x % program.groups,
-                  blockIdx.x / program.groups};
+    if (thread == 0) {  // one for all: another block may get stuck meanwhile
+        const Turn turn = *program.turn;
+        launch = {program.exchange + turn.launches % 2 * program.exchange_len, program.patience, turn.stuck,
+                  blockIdx.x % program.groups, blockIdx.x / program.groups};
+    }
     if (thread < words) ((uint4 *)&ops[0])[thread] = list[thread];
     __syncthreads();  // the barriers are there, and the first operation
+    if (*(volatile uint32_t *)&launch.over) {
+        if (thread == 0) program.speaker->fault = FAULT_STUCK;
+        return;
+    }
     if (thread >= PROGRAM_THREADS) return load<W, SLOTS>(program);
-    uint4 *other = (uint4 *)(program.exchange + (1 - half) * program.exchange_len);
+    uint4 *other = (uint4 *)(program.exchange + (launch.exchange == program.exchange ? program.exchange_len : 0));
     for (uint32_t i = blockIdx.x * PROGRAM_THREADS + thread; i < program.exchange_len / 4; i += gridDim.x * PROGRAM_THREADS)
         other[i] = make_uint4(EMPTY, EMPTY, EMPTY, EMPTY);
     uint4 next = make_uint4(0, 0, 0, 0);
@@ -937,8 +950,8 @@ __device__ __forceinline__ void run(const Program &program) {
         *(volatile uint32_t *)&launch.over = 1;
         program.speaker->fault = FAULT_STUCK;
         program.turn->stuck = 1;
-    } else if (blockIdx.x == 0) {
-        program.turn->launches++;  // all have read it: what this block has done needed all of them
+    } else if (atomicInc(&program.turn->left, gridDim.x - 1) == gridDim.x - 1) {
+        program.turn->launches++;  // the last to leave: all have read it
     }
 }
 

@@ -1,8 +1,9 @@
 // From scores to a code, by one block: penalty, suppression, temperature, top-k, top-p, draw, or the best. What a launch of its
 // own and a frame's program have in common.
 //
-// Top-k is a score, found digit by digit; only top-p needs the scores in order. Probabilities are not divided by their sum: the
-// draw is scaled instead, in f64. Choices equal the reference's but for draws within rounding of an edge.
+// Top-k is a score: of which bin of distances to the best, then which of the bin's few. Only top-p needs the scores in order.
+// Probabilities are not divided by their sum: the draw is scaled instead, in f64. Choices equal the reference's but for draws
+// within rounding of an edge.
 #pragma once
 
 #include "common.cuh"
@@ -89,6 +90,74 @@ __device__ __forceinline__ uint32_t reached_by(const uint32_t (&mine)[EACH], uin
     return known;
 }
 
+// Distances to the best go into bins, sixteen of every octave from 2^-8 to 2^8; nearer ones into the first, farther ones into
+// none. Greater scores never lie in later bins.
+constexpr uint32_t BINS = 256;
+static_assert(BINS == SAMPLE_THREADS, "a thread empties one");
+__device__ __forceinline__ uint32_t bin_of(float distance) {
+    constexpr int STEPS = 23 - 4, FIRST = (127 - 8) << 4;
+    return max((int)(__float_as_uint(distance) >> STEPS) - FIRST, 0);
+}
+
+// As `reached_by`, of scores whose bins' counts are in `counts`; `few` counts none yet. Where the bin in question holds too many,
+// or none holds it, digit by digit.
+template <int EACH>
+__device__ __forceinline__ uint32_t cut_of(const uint32_t (&sorted)[EACH], const uint32_t (&bins)[EACH], const uint32_t *counts,
+                                           uint32_t &few, uint32_t k, uint32_t most) {
+    constexpr uint32_t FEW = 64;
+    __shared__ uint32_t entries[FEW], cut;
+    const uint32_t thread = threadIdx.x, lane = thread % 32;
+    // Every warp finds for itself the bin that the k-th lies in.
+    uint32_t own[BINS / 32], sum = 0;
+#pragma unroll
+    for (int n = 0; n < BINS / 32; n += 4) {
+        const uint4 four = *(const uint4 *)&counts[lane * (BINS / 32) + n];
+        own[n] = four.x, own[n + 1] = four.y, own[n + 2] = four.z, own[n + 3] = four.w;
+        sum += four.x + four.y + four.z + four.w;
+    }
+    uint32_t before = sum;
+#pragma unroll
+    for (int near = 1; near < 32; near *= 2) {
+        const uint32_t other = __shfl_up_sync(ALL, before, near);
+        if (lane >= near) before += other;
+    }
+    const uint32_t reached = __ballot_sync(ALL, before >= k);
+    if (!reached) return reached_by(sorted, k, most);
+    before -= sum;
+    uint32_t bin = lane * (BINS / 32), inside = 0;
+    bool passed = false;
+#pragma unroll
+    for (int n = 0; n < BINS / 32; n++) {
+        passed |= before + own[n] >= k;
+        if (passed) {
+            if (!inside) inside = own[n];
+        } else {
+            before += own[n];
+            bin++;
+        }
+    }
+    const uint32_t owner = __ffs(reached) - 1;
+    bin = __shfl_sync(ALL, bin, owner);
+    inside = __shfl_sync(ALL, inside, owner);
+    const uint32_t rank = k - __shfl_sync(ALL, before, owner);  // in the bin, from 1
+    if (inside > FEW) return reached_by(sorted, k, most);
+#pragma unroll
+    for (int n = 0; n < EACH; n++)
+        if (bins[n] == bin) entries[atomicAdd(&few, 1)] = sorted[n];
+    together();  // the bin's scores are there
+    if (thread < inside) {
+        const uint32_t mine = entries[thread];
+        uint32_t above = 0, ties = 0;
+        for (uint32_t i = 0; i < inside; i++) {
+            above += entries[i] > mine;
+            ties += entries[i] == mine;
+        }
+        if (above < rank && rank <= above + ties) cut = mine;
+    }
+    together();  // the cut is there
+    return cut;
+}
+
 // Bitonic, the greatest first.
 __device__ void sort(uint64_t *entries, uint32_t size) {
     for (uint32_t run = 2; run <= size; run *= 2)
@@ -117,16 +186,21 @@ __device__ __forceinline__ double warp_so_far(double sum) {
     return sum;
 }
 
-// The sums of all threads' values up to and with each thread's own; the last thread's is the total. In f64, and in one order.
-__device__ double sum_so_far(double mine, double *shared) {
+// The sums of all threads' values up to and with each thread's own, and of all. In f64, and in one order.
+__device__ double sum_so_far(double mine, double *shared, double &whole) {
     const uint32_t lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     const double sum = warp_so_far(mine);
     together();  // `shared` is free
     if (lane == 31) shared[warp] = sum;
     together();  // every warp's sum is there
-    const double warps = warp_so_far(lane < SAMPLE_THREADS / 32 ? shared[lane] : 0.0);
-    const double before = __shfl_sync(ALL, warps, warp == 0 ? 0 : warp - 1);
-    return warp == 0 ? sum : before + sum;
+    double before = 0.0;
+    whole = 0.0;
+#pragma unroll
+    for (int w = 0; w < SAMPLE_THREADS / 32; w++) {
+        if (w == warp) before = whole;
+        whole += shared[w];
+    }
+    return before + sum;
 }
 
 // Top-p: from the least on, weights become 0 that together have at most 1 - top_p; the best always stays. Seen from the top, one
@@ -134,7 +208,6 @@ __device__ double sum_so_far(double mine, double *shared) {
 template <int EACH>
 __device__ void keep_top_p(float (&mine)[EACH], const uint32_t (&sorted)[EACH], uint32_t each, float top_p, double *shared,
                            uint64_t *entries) {
-    __shared__ double whole;
     const uint32_t thread = threadIdx.x;
     float *weights = (float *)entries;
     // In order of score; of equals the last is first, as the reference has it from the top.
@@ -156,9 +229,8 @@ __device__ void keep_top_p(float (&mine)[EACH], const uint32_t (&sorted)[EACH], 
         ordered[n] = weights[index[n]];
         sum += ordered[n];
     }
-    const double so_far = sum_so_far(sum, shared);
-    if (thread == SAMPLE_THREADS - 1) whole = so_far;
-    together();  // the last thread's sum is the total, and every weight has been read
+    double whole;
+    const double so_far = sum_so_far(sum, shared, whole);  // behind which every weight has been read
     double before = so_far - sum;
 #pragma unroll
     for (int n = 0; n < EACH; n++) {
@@ -184,9 +256,10 @@ __device__ double uniform(const Speaker &speaker, uint32_t group) {
 // `sample` for up to EACH scores of a thread. `load` gives those of a thread, 0 where there is none.
 template <int EACH, class Load>
 __device__ uint32_t sample_of(const Sample &a, uint64_t *entries, Load load) {
-    __shared__ double shared[32], whole;
+    __shared__ double shared[SAMPLE_THREADS / 32];
     __shared__ alignas(16) uint64_t best_entries[SAMPLE_THREADS / 32];
-    __shared__ uint32_t chosen;
+    __shared__ alignas(16) uint32_t counts[BINS];
+    __shared__ uint32_t chosen, few;
     const Speaker &speaker = *a.speaker;
     const Choosing choosing = a.group == 0 ? speaker.talker : speaker.predictor;
     const uint32_t thread = threadIdx.x, frame = speaker.frame;
@@ -195,6 +268,7 @@ __device__ uint32_t sample_of(const Sample &a, uint64_t *entries, Load load) {
     const uint32_t each = (a.count + SAMPLE_THREADS - 1) / SAMPLE_THREADS, first = thread * each;
 
     const double drawn = choosing.do_sample ? uniform(speaker, a.group) : 0.0;
+    counts[thread] = 0;
     float given[EACH];
     load(first, each, given);
     bool finite = true;
@@ -218,7 +292,6 @@ __device__ uint32_t sample_of(const Sample &a, uint64_t *entries, Load load) {
         score[n] += 0.0f;  // -0 would sort below 0
         sorted[n] = sortable(score[n]);
     }
-    if (thread == 0) chosen = 0;
     // The best, and of equals the first.
     uint32_t most = 0, place = 0;
 #pragma unroll
@@ -231,6 +304,7 @@ __device__ uint32_t sample_of(const Sample &a, uint64_t *entries, Load load) {
     const uint32_t earliest = __reduce_min_sync(ALL, most == of_warp ? place : 0xffffffffu);
     if (thread % 32 == 0) best_entries[thread / 32] = (uint64_t)of_warp << 32 | (0xffffffffu - earliest);
     if (!together_and(finite)) return NO_CODE;  // and every warp's is in
+    if (thread == 0) chosen = few = 0;
     uint64_t best_entry = 0;
 #pragma unroll
     for (const uint64_t &entry : best_entries) best_entry = max(best_entry, entry);
@@ -239,7 +313,17 @@ __device__ uint32_t sample_of(const Sample &a, uint64_t *entries, Load load) {
 
     // Top-k: what ties the k-th stays.
     const bool all = choosing.top_k == 0 || choosing.top_k >= a.count;
-    const uint32_t cut = all ? 0 : reached_by(sorted, choosing.top_k, best_entry >> 32);
+    uint32_t cut = 0;
+    if (!all) {
+        uint32_t bins[EACH];
+#pragma unroll
+        for (int n = 0; n < EACH; n++) {
+            bins[n] = n < each ? bin_of(best - score[n]) : BINS;
+            if (bins[n] < BINS) atomicAdd(&counts[bins[n]], 1);
+        }
+        together();  // all are counted
+        cut = cut_of(sorted, bins, counts, few, choosing.top_k, best_entry >> 32);
+    }
     float mine[EACH];
 #pragma unroll
     for (int n = 0; n < EACH; n++) mine[n] = n < each && sorted[n] >= cut ? expf(score[n] - best) : 0.0f;  // of -inf it is 0
@@ -249,9 +333,8 @@ __device__ uint32_t sample_of(const Sample &a, uint64_t *entries, Load load) {
     double sum = 0.0;
 #pragma unroll
     for (int n = 0; n < EACH; n++) sum += mine[n];
-    const double up_to = sum_so_far(sum, shared);
-    if (thread == SAMPLE_THREADS - 1) whole = up_to;
-    together();  // the last thread's sum is the total
+    double whole;
+    const double up_to = sum_so_far(sum, shared, whole);
     const double target = drawn * whole;
     double lower = up_to - sum;
     // The last index that begins at or below the target, of those that have a weight. Sums in different threads may differ

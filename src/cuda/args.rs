@@ -499,14 +499,16 @@ const _: () = {
 #[derive(Copy, Clone)]
 pub struct Turn {
     pub launches: u32,
+    pub left: u32,
     pub stuck: u32,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of Turn"][::std::mem::size_of::<Turn>() - 8usize];
+    ["Size of Turn"][::std::mem::size_of::<Turn>() - 12usize];
     ["Alignment of Turn"][::std::mem::align_of::<Turn>() - 4usize];
     ["Offset of field: Turn::launches"][::std::mem::offset_of!(Turn, launches) - 0usize];
-    ["Offset of field: Turn::stuck"][::std::mem::offset_of!(Turn, stuck) - 4usize];
+    ["Offset of field: Turn::left"][::std::mem::offset_of!(Turn, left) - 4usize];
+    ["Offset of field: Turn::stuck"][::std::mem::offset_of!(Turn, stuck) - 8usize];
 };
 #[repr(C)]
 #[derive(Copy, Clone)]

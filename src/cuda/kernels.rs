@@ -430,6 +430,12 @@ impl Kernels {
     }
 
     fn load(context: &Arc<Context>) -> Result<Kernels> {
+        // Where there is room for more chunks under way than the fewest.
+        Kernels::with(context, context.gpu.shared_bytes >= 160 << 10)
+    }
+
+    /// `roomy`: programs take the shared memory of the larger GPUs.
+    pub fn with(context: &Arc<Context>, roomy: bool) -> Result<Kernels> {
         let module = |name: &'static str| {
             let Some((name, image)) = super::IMAGES.iter().find(|(known, _)| *known == name) else {
                 let what = "this build has none: no CUDA compiler was found when it was built";
@@ -460,10 +466,9 @@ impl Kernels {
         };
         let rms_norm = norm.function(c"rms_norm")?;
         let programs = module("program")?;
-        // Chunks of 2 KiB that each of a program's warps has under way; where there is room for more, more.
+        // Chunks of 2 KiB that each of a program's warps has under way.
         let program_bytes =
             |chunks: u32| chunks * args::PROGRAM_THREADS / 32 * 2048 + 4 * (args::PROGRAM_X + args::PROGRAM_MERGE);
-        let roomy = context.gpu.shared_bytes >= 160 << 10;
         let chunks = if roomy { 6 } else { 2 };
         let program = |few: &'static CStr, more: &'static CStr| -> Result<Function> {
             let function = programs.function(if roomy { more } else { few })?;
@@ -1038,9 +1043,9 @@ impl Kernels {
 
     // ---- program.cu ------------------------------------------------------------------------------------------
 
-    /// A program of operations on weights stored as `stored`. A block on every multiprocessor.
-    pub fn program(&self, stream: &Stream, stored: u32, kv: KvNumbers, a: &args::Program) -> Result<()> {
-        let grid = [stream.context().gpu.multiprocessors, 1, 1];
+    /// A program of operations on weights stored as `stored`. All its blocks run at once, each on a multiprocessor of its own.
+    pub fn program(&self, stream: &Stream, blocks: u32, stored: u32, kv: KvNumbers, a: &args::Program) -> Result<()> {
+        let grid = [blocks, 1, 1];
         let (cooperative, shared_bytes) = (true, self.program_bytes);
         let threads = args::PROGRAM_THREADS + args::PROGRAM_LOADERS;
         let shape = Shape { cooperative, shared_bytes, ..Shape::new(grid, threads) };

@@ -34,8 +34,9 @@ pub(crate) struct List {
     kv: KvNumbers,
     /// Numbers of the exchange.
     len: u32,
-    /// The newest of what lies in the exchange, by where the launch of the same name would have put it.
-    made: Vec<(Range<usize>, u32)>,
+    /// The newest of what was made, by where the launch of the same name would have put it: its place in the exchange, or none
+    /// where each block has made its own.
+    made: Vec<(Range<usize>, Option<u32>)>,
     /// What the operations before left in every block, row by row.
     staged: Vec<Range<usize>>,
     /// Of heads that a block attends for together.
@@ -52,8 +53,13 @@ fn range(span: &Span<f32>) -> Range<usize> {
 impl List {
     /// `stored`: how all its weights are; `kv`: all its keys and values.
     pub fn new(context: &Context, stored: u32, kv: KvNumbers) -> List {
+        List::of_blocks(context.gpu.multiprocessors, stored, kv)
+    }
+
+    /// As a GPU of so many multiprocessors has it.
+    pub fn of_blocks(blocks: u32, stored: u32, kv: KvNumbers) -> List {
         List {
-            blocks: context.gpu.multiprocessors,
+            blocks,
             ops: Vec::new(),
             ahead: Vec::new(),
             stored,
@@ -88,8 +94,12 @@ impl List {
         {
             return (args::FROM_STAGED, 0);
         }
-        match self.made.iter().find(|(made, _)| made.start <= x.start && x.end <= made.end) {
-            Some((made, at)) => (args::FROM_OTHERS, at + ((x.start - made.start) / size_of::<f32>()) as u32),
+        match self.made.iter().find(|(made, _)| made.start < x.end && x.start < made.end) {
+            Some((made, Some(at))) if made.start <= x.start && x.end <= made.end => {
+                (args::FROM_OTHERS, at + ((x.start - made.start) / size_of::<f32>()) as u32)
+            }
+            // In memory it may be late.
+            Some(_) => panic!("what a list makes is read from one place"),
             None => (args::FROM_MEMORY, 0),
         }
     }
@@ -105,7 +115,7 @@ impl List {
     fn now(&mut self, y: &Span<f32>, at: Option<u32>) {
         let y = range(y);
         self.made.retain(|(made, _)| made.end <= y.start || y.end <= made.start);
-        self.made.extend(at.map(|at| (y, at)));
+        self.made.push((y, at));
     }
 
     /// What every block has of so many, and how many blocks have one more.
@@ -141,16 +151,6 @@ impl List {
         self.multiple_of(units, 4, "outputs of a weight");
         let most = units.div_ceil(self.blocks);
         self.at_most(most, args::PROGRAM_THREADS, "outputs of a block");
-        let rows = (most << u32::from(in_pairs)).next_multiple_of(8);
-        let warps = args::PROGRAM_THREADS / 32;
-        let (sums, most) = (4 * rows * warps * linear.rows, args::PROGRAM_SUMS);
-        let blocks = self.blocks;
-        self.takes(sums <= most, || {
-            format!(
-                "weights too tall for this GPU's {blocks} multiprocessors: {sums} sums for each, and the kernels take up \
-                 to {most}; the CPU or a GPU with more of them speaks it"
-            )
-        });
         // As `Rows` of program.cu lays them.
         let bytes = match self.stored {
             args::STORED_BF16 => 6 * linear.inputs.next_multiple_of(128) + 128,
@@ -261,6 +261,7 @@ impl List {
 /// A list on the device.
 pub(crate) struct Program {
     args: args::Program,
+    blocks: u32,
     stored: u32,
     kv: KvNumbers,
     turn: Span<u32>,
@@ -298,8 +299,8 @@ impl Program {
             patience: PATIENCE,
         };
         let touched = [touched, vec![speaker.buffer().clone()]].concat();
-        let (stored, kv) = (list.stored, list.kv);
-        let program = Program { args, stored, kv, turn, exchange, _lists: (ops, ahead), _touched: touched };
+        let (blocks, stored, kv) = (list.blocks, list.stored, list.kv);
+        let program = Program { args, blocks, stored, kv, turn, exchange, _lists: (ops, ahead), _touched: touched };
         program.clear(stream, 0)?;
         Ok(program)
     }
@@ -307,7 +308,7 @@ impl Program {
     /// As if it had been launched so often and never been stuck.
     pub fn clear(&self, stream: &Stream, launches: u32) -> Result<()> {
         self.exchange.fill(stream, 0xff)?;
-        self.turn.write(stream, &[launches, 0])
+        self.turn.write(stream, &[launches, 0, 0])
     }
 
     /// Looks at a number before a block gives up.
@@ -317,6 +318,6 @@ impl Program {
     }
 
     pub fn launch(&self, kernels: &Kernels, stream: &Stream) -> Result<()> {
-        kernels.program(stream, self.stored, self.kv, &self.args)
+        kernels.program(stream, self.blocks, self.stored, self.kv, &self.args)
     }
 }

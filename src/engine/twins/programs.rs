@@ -5,7 +5,7 @@ use super::{DTYPES, Gpu, assert_near, assert_same};
 use crate::cpu::ops;
 use crate::cpu::simd::tests::Numbers;
 use crate::cuda::args;
-use crate::cuda::kernels::{Attention, Finish, Place, QkNorm, SpeakerMemory, Store};
+use crate::cuda::kernels::{Attention, Finish, Kernels, Place, QkNorm, SpeakerMemory, Store};
 use crate::cuda::program::{List, Program};
 use crate::cuda::upload::Matrix;
 use crate::device::KvNumbers;
@@ -18,6 +18,7 @@ const EPS: f32 = 1e-6;
 /// A speaker, and what runs for it.
 struct Stage<'a> {
     gpu: &'a Gpu,
+    kernels: &'a Kernels,
     speaker: SpeakerMemory,
 }
 
@@ -25,7 +26,7 @@ impl Stage<'_> {
     fn new(gpu: &Gpu) -> Stage<'_> {
         let speaker = SpeakerMemory::new(&gpu.context).unwrap();
         speaker.whole().bytes().fill(&gpu.stream, 0).unwrap();
-        Stage { gpu, speaker }
+        Stage { gpu, kernels: &gpu.kernels, speaker }
     }
 
     fn program(&self, list: List) -> Program {
@@ -34,7 +35,7 @@ impl Stage<'_> {
     }
 
     fn launch(&self, program: &Program) {
-        program.launch(&self.gpu.kernels, &self.gpu.stream).unwrap();
+        program.launch(self.kernels, &self.gpu.stream).unwrap();
         self.gpu.stream.synchronize().unwrap();
         assert_eq!(self.fault(), 0);
     }
@@ -107,7 +108,8 @@ fn matrices_say_what_launches_say() {
             }
         }
         let stored = cases[0].0.stored();
-        let mut list = List::new(&gpu.context, stored, KvNumbers::F32);
+        // Keys and values are none of its matter.
+        let mut list = List::new(&gpu.context, stored, KvNumbers::Bf16);
         for (weight, x, norm, bias, scale, [ours, theirs], normed, kind, gates) in &cases {
             let norm = normed.then_some((norm, EPS));
             let finish = || match kind {
@@ -149,8 +151,9 @@ fn attention_says_what_launches_say() {
         (3, 3, 128, 300, 1, 16, true),
         (24, 6, 128, 257, 1, 16, true),
     ] {
-        for kv in [KvNumbers::F32, KvNumbers::Bf16] {
-            let what = format!("{heads}/{kv_heads} heads of {head_dim}, {rows} behind {past}, {spans} spans, {kv:?}");
+        for (dtype, kv) in DTYPES.into_iter().flat_map(|dtype| [(dtype, KvNumbers::F32), (dtype, KvNumbers::Bf16)]) {
+            let heads_and = format!("{heads}/{kv_heads} heads of {head_dim}, {rows} behind {past}");
+            let what = format!("{dtype:?}, {heads_and}, {spans} spans, {kv:?}");
             let shape = Attention { heads, kv_heads, head_dim, window: None, spans };
             let (q_width, kv_width, capacity) = (heads * head_dim, kv_heads * head_dim, past + rows);
             let q_norm = gpu.put(&numbers.some(head_dim));
@@ -162,7 +165,7 @@ fn attention_says_what_launches_say() {
             let given: Vec<f32> =
                 numbers.some(rows * shape.qkv_width()).iter().map(|x| half::bf16::from_f32(*x).to_f32()).collect();
             let kept = numbers.some(2 * capacity * kv_width);
-            let weight = Tensor::made(&[24, q_width], Dtype::Bf16, &numbers.some(24 * q_width));
+            let weight = Tensor::made(&[24, q_width], dtype, &numbers.some(24 * q_width));
             let weight = gpu.matrix(&weight);
             // What was kept, as bytes of either kind: any are numbers, and all are small.
             let kept: Vec<u8> = match kv {
@@ -190,7 +193,7 @@ fn attention_says_what_launches_say() {
             let width = shape.qkv_width();
             let mut columns = vec![0.0; width * 8];
             (0..rows * width).for_each(|i| columns[i % width * 8 + i / width] = given[i]);
-            let columns = gpu.matrix(&Tensor::made(&[width, 8], Dtype::Bf16, &columns));
+            let columns = gpu.matrix(&Tensor::made(&[width, 8], dtype, &columns));
             let from = gpu.put(&(0..rows * 8).map(|i| f32::from(u8::from(i % 8 == i / 8))).collect::<Vec<_>>());
             let mut list = List::new(&gpu.context, weight.stored(), kv);
             list.linear(&columns, None, None, Finish::Store, &from, &qkv);
@@ -272,52 +275,73 @@ fn staged_rows_say_what_launches_say() {
 }
 
 /// A chain in which every operation needs all of the one before, and its launches: the widths of both models' layers.
-fn chain(gpu: &Gpu, numbers: &mut Numbers, rows: usize) -> (Vec<Matrix>, [Span<f32>; 4]) {
+fn chain(gpu: &Gpu, numbers: &mut Numbers, dtype: Dtype, rows: usize) -> (Vec<Matrix>, [Span<f32>; 4]) {
     let mut matrix = |outputs: usize, inputs: usize| {
         let some: Vec<f32> = numbers.some(outputs * inputs).iter().map(|x| x / (inputs as f32).sqrt()).collect();
-        gpu.matrix(&Tensor::made(&[outputs, inputs], Dtype::Bf16, &some))
+        gpu.matrix(&Tensor::made(&[outputs, inputs], dtype, &some))
     };
     let weights = vec![matrix(2048, 1024), matrix(1024, 2048), matrix(6144, 1024), matrix(1024, 3072)];
     let (x, wide, gate) = (numbers.some(rows * 1024), gpu.poisoned(rows * 2048), gpu.poisoned(rows * 3072));
     (weights, [gpu.put(&x), wide, gate, gpu.put(&numbers.some(1024))])
 }
 
-#[test]
-#[ignore = "needs an NVIDIA GPU"]
-fn a_chain_says_what_launches_say_and_the_same_bits_every_time() {
-    let (gpu, mut numbers) = (Gpu::open(), Numbers::new(45));
-    let stage = Stage::new(&gpu);
-    for rows in [1, 2] {
-        let (weights, [x, wide, gate, norm]) = chain(&gpu, &mut numbers, rows);
+/// Chains on so many blocks, of either shared memory.
+fn chains_say_what_launches_say(gpu: &Gpu, kernels: &Kernels, blocks: u32, seed: u64) {
+    let (stage, mut numbers) = (Stage { kernels, ..Stage::new(gpu) }, Numbers::new(seed));
+    for (dtype, rows) in DTYPES.into_iter().flat_map(|dtype| [(dtype, 1), (dtype, 2)]) {
+        let (weights, [x, wide, gate, norm]) = chain(gpu, &mut numbers, dtype, rows);
         let given = gpu.get(&x);
         let their_x = gpu.put(&given);
+        let [last, their_last] = [0; 2].map(|_| gpu.poisoned::<f32>(2048));
+        // As a head has it: of more rows, the last.
+        let last_of = |x: &Span<f32>| x.part((rows - 1) * 1024..rows * 1024);
         let norm = || Some((&norm, EPS));
-        let mut list = List::new(&gpu.context, weights[0].stored(), KvNumbers::F32);
+        let mut list = List::of_blocks(blocks, weights[0].stored(), KvNumbers::F32);
+        let linear = |weight: &Matrix, norm, finish, x: &Span<f32>, y: &Span<f32>| {
+            gpu.kernels.linear(&gpu.stream, weight, None, norm, finish, x, y).unwrap();
+        };
         for _ in 0..3 {
             list.linear(&weights[0], None, norm(), Finish::Store, &x, &wide);
             list.linear(&weights[1], None, None, Finish::Add(None), &wide, &x);
             list.linear(&weights[2], None, norm(), Finish::Gate, &x, &gate);
             list.linear(&weights[3], None, None, Finish::Add(None), &gate, &x);
-            let linear = |weight: &Matrix, norm, finish, x: &Span<f32>, y: &Span<f32>| {
-                gpu.kernels.linear(&gpu.stream, weight, None, norm, finish, x, y).unwrap();
-            };
             linear(&weights[0], norm(), Finish::Store, &their_x, &wide);
             linear(&weights[1], None, Finish::Add(None), &wide, &their_x);
             linear(&weights[2], norm(), Finish::Gate, &their_x, &gate);
             linear(&weights[3], None, Finish::Add(None), &gate, &their_x);
         }
+        list.linear(&weights[0], None, norm(), Finish::Store, &last_of(&x), &last);
+        linear(&weights[0], norm(), Finish::Store, &last_of(&their_x), &their_last);
         let program = stage.program(list);
         program.clear(&gpu.stream, u32::MAX - 1).unwrap();
         let mut first = None;
-        for turn in 0..20 {
+        for turn in 0..10 {
             x.write(&gpu.stream, &given).unwrap();
-            wide.fill(&gpu.stream, 0xff).unwrap();
-            gate.fill(&gpu.stream, 0xff).unwrap();
+            [&wide, &gate, &last].into_iter().for_each(|made| made.fill(&gpu.stream, 0xff).unwrap());
             stage.launch(&program);
-            let ours = gpu.get(&x);
-            assert_near(&ours, &gpu.get(&their_x), &format!("{rows} rows, launch {turn}"));
-            assert_same(&ours, first.get_or_insert(ours.clone()), &format!("{rows} rows, launch {turn} and the first"));
+            let (ours, what) = (gpu.get(&x), format!("{dtype:?}, {blocks} blocks, {rows} rows, launch {turn}"));
+            assert_near(&ours, &gpu.get(&their_x), &what);
+            assert_near(&gpu.get(&last), &gpu.get(&their_last), &format!("the last of {what}"));
+            assert_same(&ours, first.get_or_insert(ours.clone()), &format!("{what} and the first"));
         }
+    }
+}
+
+#[test]
+#[ignore = "needs an NVIDIA GPU"]
+fn a_chain_says_what_launches_say_and_the_same_bits_every_time() {
+    let gpu = Gpu::open();
+    chains_say_what_launches_say(&gpu, &gpu.kernels, gpu.context.gpu.multiprocessors, 45);
+}
+
+/// Would catch: models that only GPUs as large as the one at hand speak.
+#[test]
+#[ignore = "needs an NVIDIA GPU"]
+fn smaller_gpus_say_the_same() {
+    let gpu = Gpu::open();
+    let few = Kernels::with(&gpu.context, false).unwrap();
+    for (blocks, kernels) in [(108, &*gpu.kernels), (82, &few), (58, &few), (24, &few)] {
+        chains_say_what_launches_say(&gpu, kernels, blocks, 46 + u64::from(blocks));
     }
 }
 
@@ -326,7 +350,7 @@ fn a_chain_says_what_launches_say_and_the_same_bits_every_time() {
 fn who_waits_too_long_says_so_and_the_next_runs() {
     let (gpu, mut numbers) = (Gpu::open(), Numbers::new(44));
     let stage = Stage::new(&gpu);
-    let (weights, [x, wide, _, _]) = chain(&gpu, &mut numbers, 1);
+    let (weights, [x, wide, _, _]) = chain(&gpu, &mut numbers, Dtype::Bf16, 1);
     let given = gpu.get(&x);
     let list = |times: usize| {
         let mut list = List::new(&gpu.context, weights[0].stored(), KvNumbers::F32);
