@@ -94,7 +94,7 @@ options! {
     host: String = "127.0.0.1".into();
     /// Port to listen on; 0 takes any that is free.
     port: u16 = 8080;
-    /// Model: demo (the embedded one), or a folder in the published layout.
+    /// Model: demo (the embedded one), a folder in the published layout, or a hub id, owner/name or owner/name@revision.
     model: String = "demo".into();
     /// Where it computes, cpu or cuda:N; where not set, the first GPU that this build has kernels for, else the CPU.
     device: Option<String> = None;
@@ -252,8 +252,12 @@ impl Config {
     }
 }
 
-/// What requests call a model that has no name of its own: the last part of its source.
+/// What requests call a model that has no name of its own: its hub id, as vLLM-Omni's clients do, or its folder's name.
 fn model_name(source: &str) -> String {
+    #[cfg(feature = "hub")]
+    if let Some(id) = crate::models::hub_id(source) {
+        return id.to_string();
+    }
     let name = Path::new(source).file_name().map(|name| name.to_string_lossy().into_owned());
     name.unwrap_or_else(|| source.to_owned())
 }
@@ -288,6 +292,17 @@ mod tests {
         let config = config(&["-c", file, "--queue", "5", "--port", "6"], &[("QWENTTS_PORT", "7")]);
         assert_eq!((config.slots, config.queue, config.port), (2, 5, 7));
         assert_eq!(config.all_models().iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["demo", "other"]);
+    }
+
+    #[test]
+    fn a_model_goes_by_its_hub_id_or_its_folders_name() {
+        let name = |model: &str| config(&["--model", model], &[]).all_models()[0].0.clone();
+        assert_eq!(name("demo"), "demo");
+        assert_eq!(name("/models/Qwen3-TTS-12Hz-0.6B-Base"), "Qwen3-TTS-12Hz-0.6B-Base");
+        #[cfg(feature = "hub")]
+        assert_eq!(name("Qwen/Qwen3-TTS-12Hz-0.6B-Base"), "Qwen/Qwen3-TTS-12Hz-0.6B-Base");
+        // A path that exists wins.
+        assert_eq!(name("src/config.rs"), "config.rs");
     }
 
     #[test]

@@ -181,6 +181,37 @@ fn its_time_to_stop_is_bounded() {
 }
 
 #[test]
+fn events_that_the_servers_end_cuts_off_say_so() {
+    let mut server = Server::start(&["--drain-s", "0"]);
+    let mut body = long();
+    body["stream_format"] = json!("sse");
+    let mut coming = server.ask(body);
+    coming.next_piece().unwrap().unwrap();
+    server.signal("TERM");
+    let heard = String::from_utf8(coming.whole().body).unwrap();
+    let (_, end) = heard.rsplit_once("event: speech.audio.error").unwrap();
+    assert!(end.contains("the server is stopping") && end.ends_with("data: [DONE]\n\n"), "{end}");
+    assert_eq!(server.wait(), 0);
+}
+
+/// A hub that takes the connection and says nothing more.
+#[cfg(feature = "hub")]
+#[test]
+fn a_model_that_is_still_coming_holds_up_no_end() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let (hub, cache) = (format!("http://{}", silent.local_addr().unwrap()), tempfile::tempdir().unwrap());
+    let variables =
+        [("HF_ENDPOINT", hub.as_str()), ("HF_HOME", cache.path().to_str().unwrap()), ("HF_HUB_OFFLINE", "")];
+    let mut server = Server::start_with(&["--model", "owner/name"], &variables);
+    let _asked = silent.accept().unwrap();
+    server.get("/ready").error(503);
+    let began = Instant::now();
+    server.signal("TERM");
+    assert_eq!(server.wait(), 0, "{}", server.log());
+    assert!(began.elapsed() < Duration::from_secs(15), "the hub may be silent for 30 s");
+}
+
+#[test]
 fn metrics_are_prometheus_and_add_up() {
     let server = Server::start(&[]);
     for _ in 0..3 {
@@ -246,6 +277,33 @@ fn options_that_cannot_be_used_end_it_in_words() {
         .output()
         .unwrap();
     assert!(printed.status.success() && String::from_utf8(printed.stdout).unwrap().contains("\nport = 7\n"));
+}
+
+/// As the official clients keep a model: a ref, and a snapshot of links.
+#[cfg(all(unix, feature = "hub"))]
+#[test]
+fn a_model_is_found_by_its_hub_id() {
+    let cache = tempfile::tempdir().unwrap();
+    let model = cache.path().join("models--owner--demo");
+    let demo = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/demo").canonicalize().unwrap();
+    std::fs::create_dir_all(model.join("snapshots/abc")).unwrap();
+    std::fs::create_dir_all(model.join("refs")).unwrap();
+    std::fs::write(model.join("refs/main"), "abc").unwrap();
+    for file in std::fs::read_dir(&demo).unwrap() {
+        let file = file.unwrap();
+        std::os::unix::fs::symlink(file.path(), model.join("snapshots/abc").join(file.file_name())).unwrap();
+    }
+    let variables = [("HF_HUB_CACHE", cache.path().to_str().unwrap()), ("HF_HUB_OFFLINE", "1")];
+    let server = Server::start_with(&["--model", "owner/demo"], &variables);
+    server.until("ready", || server.get("/ready").status == 200);
+    assert_eq!(server.get("/v1/models").json()["data"][0]["id"], "owner/demo");
+    let answer = server.speak(json!({"input": TEXT, "model": "owner/demo", "voice": "slt", "response_format": "pcm"}));
+    assert!(answer.body == said(TEXT, &request("slt")));
+    let mut missing = Server::start_with(&["--model", "owner/other"], &variables);
+    assert_eq!(missing.wait(), 2);
+    missing.until("said", || {
+        missing.log().contains("model owner/other: ") && missing.log().contains("being offline it is not downloaded")
+    });
 }
 
 #[test]
