@@ -64,6 +64,11 @@ fn pages_of_others_may_not_call_unless_named() {
     );
     let ours = from(&format!("http://{}", server.address), "GET");
     assert_eq!(ours.status, 200);
+    // A page of a name that was made to mean this machine: its own origin, as its browser sees it.
+    let mut stream = server.connect();
+    let head = "POST /v1/audio/speech HTTP/1.1\r\nhost: evil.example\r\norigin: http://evil.example\r\n";
+    write!(stream, "{head}content-type: application/json\r\ncontent-length: 2\r\n\r\n{{}}").unwrap();
+    assert_eq!(support::Coming::new(stream).status, 403);
     let ask = [("origin", "https://friend.example"), ("access-control-request-method", "POST")];
     let preflight = server.call("OPTIONS", "/v1/audio/speech", &ask, b"");
     assert_eq!(preflight.status, 204);
