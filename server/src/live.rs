@@ -11,7 +11,7 @@
 use crate::App;
 use crate::error::{ApiError, ApiResult};
 use crate::guard;
-use crate::request::{Ask, Prepared};
+use crate::request::{self, Ask, Prepared};
 use crate::sound::{Encoder, Format};
 use crate::utterance::{self, Piece, Stop, Utterance};
 use axum::extract::State;
@@ -163,9 +163,7 @@ impl Session {
 
     /// Whether the session goes on.
     async fn hear(&mut self, text: &str) -> ApiResult<bool> {
-        let message: Value =
-            serde_json::from_str(text).map_err(|e| refused(&format!("the message is no JSON: {e}")))?;
-        let Value::Object(mut message) = message else { return Err(refused("the message is no JSON object")) };
+        let mut message = request::object("message", text.as_bytes())?;
         let context = match message.remove("context_id") {
             None | Some(Value::Null) => None,
             Some(Value::String(id)) if id.len() <= 128 => Some(id),

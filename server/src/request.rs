@@ -7,6 +7,7 @@ use crate::error::{ApiError, ApiResult};
 use crate::models::{self, Served};
 use crate::sound::Format;
 use crate::voices::clone_voice;
+use axum::http::StatusCode;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use qwentts::config::ModelKind;
@@ -69,6 +70,39 @@ impl Prepared {
     pub fn rate_hz(&self) -> u32 {
         self.request.delivery.sample_rate_hz
     }
+}
+
+/// JSON outside of its strings at most, in bytes: a list of numbers takes sixteen times as much memory as room on the wire. The
+/// longest that is asked for, a speaker vector, has some 40 000.
+const MOST_STRUCTURE: usize = 1 << 18;
+
+/// The fields of a JSON object; `what` it is stands in errors.
+pub fn object(what: &str, text: &[u8]) -> ApiResult<Map<String, Value>> {
+    let wrong = |words: String| ApiError::request(StatusCode::BAD_REQUEST, format!("the {what} {words}"));
+    if outside_strings(text) > MOST_STRUCTURE {
+        return Err(wrong(format!("has more than {MOST_STRUCTURE} bytes outside of its strings")));
+    }
+    match serde_json::from_slice(text).map_err(|e| wrong(format!("is no JSON: {e}")))? {
+        Value::Object(fields) => Ok(fields),
+        _ => Err(wrong("is no JSON object".to_owned())),
+    }
+}
+
+/// Bytes of JSON that belong to no string.
+fn outside_strings(text: &[u8]) -> usize {
+    let (mut within, mut escaped, mut outside) = (false, false, 0);
+    for byte in text {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if within => escaped = true,
+            b'"' => {
+                within = !within;
+                outside += 1;
+            }
+            _ => outside += usize::from(!within),
+        }
+    }
+    outside
 }
 
 /// Fields by name; null is as good as missing, and what nobody asks for is not looked at.
@@ -154,7 +188,9 @@ impl Ask {
             value.as_str().or_else(|| value.get("id")?.as_str())
         })?;
         let reference = reference(&fields)?;
-        if voice.is_some() && reference.is_some() {
+        // OpenAI's clients must name a voice whatever they give.
+        let of_openai = |name: &str| models::OPENAI_VOICES.contains(&&*name.to_lowercase());
+        if reference.is_some() && voice.is_some_and(|name| !name.is_empty() && !of_openai(name)) {
             return Err(ApiError::field("voice", "is named, and a reference is given too; expected one of them"));
         }
         Ok(Ask {
@@ -380,6 +416,25 @@ mod tests {
         assert!(error.message.len() < 200, "{}", error.message);
         let error = read(json!({"input": "a".repeat(20_001)})).err().unwrap();
         assert_eq!(error.message, "input: has 20001 bytes; this server takes 20000 at most");
+    }
+
+    #[test]
+    fn a_voice_is_a_name_or_a_reference() {
+        let vector = |voice: &str| read(json!({"speaker_embedding": [0.5], "voice": voice}));
+        // What OpenAI's clients cannot leave out.
+        assert!(["alloy", "Nova", ""].map(|voice| vector(voice).is_ok()) == [true; 3]);
+        assert_eq!(vector("ann").err().unwrap().param.as_deref(), Some("voice"));
+    }
+
+    #[test]
+    fn what_stands_in_strings_is_no_structure() {
+        assert_eq!(outside_strings(br#"{"a\\": "b\"[1, 2]", "c": [3]}"#), 17);
+        let most = |n: usize| object("body", format!("{{\"x\": {}1}}", " ".repeat(n)).as_bytes());
+        assert!(most(MOST_STRUCTURE - 7).is_ok());
+        let error = most(MOST_STRUCTURE - 6).unwrap_err();
+        assert_eq!(error.message, "the body has more than 262144 bytes outside of its strings");
+        let long = format!("{{\"x\": \"{}\"}}", "[1,".repeat(MOST_STRUCTURE));
+        assert!(object("body", long.as_bytes()).is_ok());
     }
 
     #[test]

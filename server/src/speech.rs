@@ -2,7 +2,7 @@
 
 use crate::App;
 use crate::error::{ApiError, ApiResult};
-use crate::request::{Ask, Prepared, Transport};
+use crate::request::{self, Ask, Prepared, Transport};
 use crate::sound::{Encoder, Format};
 use crate::utterance::{self, Piece, Utterance};
 use axum::body::{Body, Bytes};
@@ -30,11 +30,7 @@ async fn object(app: &App, request: Request) -> ApiResult<Map<String, Value>> {
         let body = Bytes::from_request(request, &()).await;
         body.map_err(|e| ApiError::request(e.status(), e.body_text()))
     });
-    let not_json = |e| ApiError::request(StatusCode::BAD_REQUEST, format!("the body is no JSON: {e}"));
-    match serde_json::from_slice(&body.await?).map_err(not_json)? {
-        Value::Object(fields) => Ok(fields),
-        _ => Err(ApiError::request(StatusCode::BAD_REQUEST, "the body is no JSON object")),
-    }
+    request::object("body", &body.await?)
 }
 
 pub async fn speak(State(app): State<Arc<App>>, request: Request) -> ApiResult<Response> {

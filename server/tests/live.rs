@@ -243,6 +243,9 @@ fn what_cannot_be_done_is_said_and_the_session_goes_on() {
         assert!(answer["message"].as_str().unwrap().starts_with(words), "{message}: {answer}");
         assert!(answer["error"]["code"].is_string());
     }
+    live.send(json!({"type": "session.config", "speaker_embedding": vec![1; 200_000]}));
+    let many = "the message has more than 262144 bytes outside of its strings";
+    assert_eq!(live.next_json()["message"], many);
     live.0.send(Message::text("{")).unwrap();
     assert!(live.next_json()["message"].as_str().unwrap().starts_with("the message is no JSON"));
     live.0.send(Message::binary(vec![1, 2, 3])).unwrap();
