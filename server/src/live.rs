@@ -33,6 +33,8 @@ use tokio::time::{Instant, sleep_until};
 
 /// Utterances of one socket that may be open, those that wait to be sent among them.
 const MOST_UTTERANCES: usize = 8;
+/// Texts of one socket that are remembered until they end, those whose beginning was refused among them.
+const MOST_TEXTS: usize = 64;
 /// Answers to messages that may wait to be sent.
 const ANSWERS: usize = 16;
 
@@ -118,8 +120,8 @@ struct Session {
     answers: mpsc::Sender<Message>,
     queue: mpsc::Sender<Queued>,
     prepared: Option<Prepared>,
-    /// Utterances whose text has not ended.
-    texts: HashMap<Option<String>, Text>,
+    /// Utterances whose text has not ended. `None`: the beginning was refused, and the rest of it is no text of its own.
+    texts: HashMap<Option<String>, Option<Text>>,
     stops: Vec<(Option<String>, Stop)>,
     utterances: usize,
 }
@@ -140,13 +142,20 @@ impl Session {
                     if self.shared.last().elapsed() < idle {
                         continue; // something was sent meanwhile
                     }
+                    if self.texts.is_empty() && self.shared.open.load(Relaxed) > 0 {
+                        self.shared.touch(); // it is the client that waits, for a slot or for a long prompt
+                        continue;
+                    }
                     // Text that does not go on must not hold a slot.
                     self.stops.iter().for_each(|(_, stop)| stop.stop());
                     return Some((close_code::POLICY, "nothing was said for too long"));
                 }
                 () = self.app.told_to_stop() => return Some((close_code::AWAY, "the server is stopping")),
             };
-            self.shared.touch();
+            // Most clients ping by themselves: that keeps a session, but no slot for a text that does not go on.
+            if !matches!(message, Message::Ping(_) | Message::Pong(_)) || self.texts.is_empty() {
+                self.shared.touch();
+            }
             let said = match message {
                 Message::Text(text) => self.hear(text.as_str()).await,
                 Message::Binary(_) => Err(refused("a binary message; expected JSON in text messages")),
@@ -178,7 +187,8 @@ impl Session {
             }
             "input.flush" => {
                 let text = self.texts.get_mut(&context);
-                text.ok_or_else(|| ApiError::field("context_id", "names no open text"))?.writer.flush()?;
+                let text = text.ok_or_else(|| ApiError::field("context_id", "names no open text"))?;
+                text.as_mut().map_or(Ok(()), |text| text.writer.flush())?;
             }
             "input.done" => self.done(context).await?,
             "input.cancel" => self.cancel(context.as_ref()),
@@ -218,10 +228,17 @@ impl Session {
             self.configure(&Map::new()).await?;
         }
         if !self.texts.contains_key(&context) {
-            let text = self.begin(context.clone()).await?;
-            self.texts.insert(context.clone(), text);
+            let begun = self.begin(context.clone()).await;
+            let (text, wrong) = match begun {
+                Ok(text) => (Some(text), Ok(())),
+                Err(error) => (None, Err(error)),
+            };
+            if text.is_some() || self.texts.len() < MOST_TEXTS {
+                self.texts.insert(context.clone(), text);
+            }
+            wrong?;
         }
-        let Some(text) = self.texts.get_mut(&context) else { return Ok(()) };
+        let Some(Some(text)) = self.texts.get_mut(&context) else { return Ok(()) };
         let most = self.app.config.text_bytes;
         if text.bytes + piece.len() > most {
             let what = format!("is longer than the {most} bytes that an utterance may have; end it and begin another");
@@ -252,20 +269,17 @@ impl Session {
     }
 
     async fn done(&mut self, context: Option<String>) -> ApiResult<()> {
-        match self.texts.remove(&context) {
-            Some(mut text) => Ok(text.writer.end()?),
-            // Nothing was said: an utterance of no sound.
-            None => {
-                let index = self.utterances;
-                self.utterances += 1;
-                self.answer(marked(
-                    json!({"type": "session.done", "utterance_index": index, "total_sentences": 0}),
-                    &context,
-                ))
-                .await;
-                Ok(())
-            }
-        }
+        // Nothing was said, or nothing of it taken: an utterance of no sound.
+        let end = match self.texts.remove(&context) {
+            Some(Some(mut text)) => return Ok(text.writer.end()?),
+            Some(None) => "failed",
+            None => "eos",
+        };
+        let index = self.utterances;
+        self.utterances += 1;
+        let done = json!({"type": "session.done", "utterance_index": index, "total_sentences": 0, "end": end});
+        self.answer(marked(done, &context)).await;
+        Ok(())
     }
 
     /// All utterances, or those of one context.
