@@ -11,6 +11,8 @@ pub mod listen;
 mod live;
 mod metrics;
 mod models;
+#[cfg(feature = "opus")]
+mod opus;
 mod page;
 mod request;
 mod sound;

@@ -58,8 +58,7 @@ struct Queued {
     utterance: Utterance,
     index: usize,
     context: Option<String>,
-    format: Format,
-    rate_hz: u32,
+    encoder: Encoder,
 }
 
 /// What the two tasks of a socket share.
@@ -215,7 +214,8 @@ impl Session {
         }
         let mut ask = Ask::read(&fields, &self.app.config)?;
         if ask.format == Format::Codes {
-            return Err(ApiError::field("response_format", "is \"codes\"; this path sends wav, pcm and flac"));
+            let what = format!("is \"codes\"; this path sends one of {}", Format::sounds());
+            return Err(ApiError::field("response_format", what));
         }
         ask.words = true;
         self.prepared = Some(ask.prepare(&self.app).await?);
@@ -257,11 +257,11 @@ impl Session {
         if self.shared.open.load(Relaxed) >= MOST_UTTERANCES {
             return Err(ApiError::busy(format!("{MOST_UTTERANCES} utterances of this session are open; wait for one")));
         }
+        let encoder = Encoder::new(prepared.format, prepared.rate_hz())?;
         let (utterance, writer) = utterance::begin(&self.app, &prepared, None).await?;
         self.stops.retain(|(_, stop)| !stop.is_stopped());
         self.stops.push((context.clone(), utterance.stopper()));
-        let queued =
-            Queued { utterance, index: self.utterances, context, format: prepared.format, rate_hz: prepared.rate_hz() };
+        let queued = Queued { utterance, index: self.utterances, context, encoder };
         self.utterances += 1;
         self.shared.open.fetch_add(1, Relaxed);
         let _ = self.queue.send(queued).await; // has room for all that may be open; sending that has ended ends us
@@ -370,7 +370,6 @@ async fn next_of(current: &mut Option<Sending>) -> (Vec<Message>, bool) {
 /// One utterance as messages.
 struct Sending {
     queued: Queued,
-    encoder: Encoder,
     stop: Stop,
     bytes: usize,
     started: bool,
@@ -378,8 +377,7 @@ struct Sending {
 
 impl Sending {
     fn new(queued: Queued) -> Sending {
-        let encoder = Encoder::new(queued.format, queued.rate_hz);
-        Sending { encoder, stop: queued.utterance.stopper(), queued, bytes: 0, started: false }
+        Sending { stop: queued.utterance.stopper(), queued, bytes: 0, started: false }
     }
 
     /// The next messages, and whether they are the last.
@@ -396,12 +394,12 @@ impl Sending {
                     self.started = true;
                     out.push(self.say(json!({
                         "type": "audio.start", "utterance_index": index, "sentence_index": 0,
-                        "format": self.queued.format.name(), "sample_rate": self.queued.rate_hz,
+                        "format": self.queued.encoder.format().name(), "sample_rate": self.queued.encoder.rate_hz(),
                         "seed": self.queued.utterance.seed,
                     })));
-                    bytes = self.encoder.begin(None);
+                    bytes = self.queued.encoder.begin(None);
                 }
-                bytes.extend(self.encoder.push(&chunk.samples));
+                bytes.extend(self.queued.encoder.push(&chunk.samples));
                 self.sound(bytes, &mut out);
             }
             Some(Piece::Frames(_)) => {}
@@ -412,7 +410,7 @@ impl Sending {
             Some(Piece::Ended(stats)) => {
                 let whole = stats.ended.is_some_and(|ended| ended.end != End::Cancelled);
                 if self.started && whole {
-                    let bytes = self.encoder.end();
+                    let bytes = self.queued.encoder.end();
                     self.sound(bytes, &mut out);
                 }
                 self.end(Some(&stats), None, &mut out);

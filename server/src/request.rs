@@ -172,6 +172,9 @@ impl Ask {
         };
         if let Some(rate) = fields.count("sample_rate")? {
             request.delivery.sample_rate_hz = rate.try_into().unwrap_or(u32::MAX);
+            if let Some(what) = format.refuses(request.delivery.sample_rate_hz) {
+                return Err(ApiError::field("sample_rate", what));
+            }
         }
         if let Some(first) = fields.count("initial_codec_chunk_frames")? {
             if !(1..=MAX_CHUNK_FRAMES).contains(&first) {
@@ -278,7 +281,8 @@ fn transport(fields: &Fields, format: Format, words: bool) -> ApiResult<Transpor
         None => Transport::Streamed,
     };
     if transport == Transport::Sse && format == Format::Codes {
-        return Err(ApiError::field("response_format", "is \"codes\"; events carry wav, pcm and flac"));
+        let what = format!("is \"codes\"; events carry one of {}", Format::sounds());
+        return Err(ApiError::field("response_format", what));
     }
     if words && transport != Transport::Sse {
         return Err(ApiError::field("word_timestamps", "is true; words have a place in stream_format \"sse\" alone"));
@@ -362,7 +366,10 @@ mod tests {
             (
                 json!({"response_format": "mp3"}),
                 "response_format",
-                "response_format: is \"mp3\"; supported are wav, pcm, flac and codes",
+                match cfg!(feature = "opus") {
+                    true => "response_format: is \"mp3\"; supported are wav, pcm, flac, opus and codes",
+                    false => "response_format: is \"mp3\"; supported are wav, pcm, flac and codes",
+                },
             ),
             (json!({"speed": 1.5}), "speed", "speed: is 1.5; this server speaks at 1.0 alone"),
             (json!({"temperature": "hot"}), "temperature", "temperature: is \"hot\"; expected a number"),
