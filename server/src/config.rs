@@ -5,6 +5,9 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+/// Seconds that a wait may have: a year.
+const LONGEST_S: u64 = 365 * 24 * 60 * 60;
+
 /// A value as a flag or a variable has it.
 trait Word: Sized {
     const EXPECTED: &str;
@@ -199,26 +202,42 @@ fn from_file(path: &Path) -> Result<Config, String> {
 }
 
 impl Config {
-    fn check(&self) -> Result<(), String> {
+    fn check(&mut self) -> Result<(), String> {
         let key =
             |key: &String| !key.is_empty() && key.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.~".contains(&b));
         if let Some(at) = self.api_keys.iter().position(|k| !key(k)) {
             return Err(format!("api_keys: number {} holds other than letters, digits and - _ . ~", at + 1));
         }
-        for (name, value, least) in [
-            ("body_bytes", self.body_bytes, 1024),
-            ("text_bytes", self.text_bytes, 1),
-            ("open_sockets", self.open_sockets, 1),
-            ("idle_s", self.idle_s as usize, 1),
+        let most = u64::MAX;
+        for (name, value, least, most) in [
+            ("body_bytes", self.body_bytes as u64, 1024, most),
+            ("text_bytes", self.text_bytes as u64, 1, most),
+            ("open_sockets", self.open_sockets as u64, 1, most),
+            // A clock has no more to add to.
+            ("idle_s", self.idle_s, 1, LONGEST_S),
+            ("drain_s", self.drain_s, 0, LONGEST_S),
         ] {
             if value < least {
                 return Err(format!("{name}: is {value}; expected at least {least}"));
             }
+            if value > most {
+                return Err(format!("{name}: is {value}; expected at most {most}"));
+            }
         }
-        let known = |name: &str| self.models.contains_key(name);
+        let origin = |said: &str| {
+            let at = said.split_once("://").map(|(_, at)| at).unwrap_or_default();
+            said == "*" || !at.is_empty() && !at.contains(['/', '?', '#'])
+        };
+        if let Some(wrong) = self.cors_origins.iter().find(|said| !origin(said)) {
+            let expected = "expected * or scheme://host, such as https://example.org, with nothing behind the port";
+            return Err(format!("cors_origins: {wrong:?}; {expected}"));
+        }
+        // Voices are asked for in any case.
+        let aliases = std::mem::take(&mut self.voice_aliases);
+        self.voice_aliases = aliases.into_iter().map(|(alias, voice)| (alias.to_lowercase(), voice)).collect();
         match self.models.keys().find(|name| **name == model_name(&self.model)) {
-            Some(name) if known(name) => Err(format!("models: {name:?} is the name of the first model too")),
-            _ => Ok(()),
+            Some(name) => Err(format!("models: {name:?} is the name of the first model too")),
+            None => Ok(()),
         }
     }
 
@@ -339,5 +358,10 @@ mod tests {
         assert!(refused(&["-c", "/nowhere.toml"], &[]).starts_with("/nowhere.toml: "));
         assert!(refused(&[], &[("QWENTTS_API_KEYS", "a b")]).starts_with("api_keys: number 1"));
         assert_eq!(refused(&["--idle-s", "0"], &[]), "idle_s: is 0; expected at least 1");
+        let endless = u64::MAX.to_string();
+        assert_eq!(refused(&["--drain-s", &endless], &[]), format!("drain_s: is {endless}; expected at most 31536000"));
+        for wrong in ["https://a.b/", "a.b", "https://"] {
+            assert!(refused(&["--cors-origins", wrong], &[]).starts_with("cors_origins: \""), "{wrong}");
+        }
     }
 }

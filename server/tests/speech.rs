@@ -195,7 +195,7 @@ fn rates_seeds_and_sampling_reach_the_engine() {
 #[test]
 fn voices_are_known_by_openais_names_and_the_tables() {
     let table = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(&table, "[voice_aliases]\nalloy = \"slt\"\nnarrator = \"rms\"\n").unwrap();
+    std::fs::write(&table, "[voice_aliases]\nalloy = \"slt\"\nNarrator = \"rms\"\n").unwrap();
     let server = Server::start(&["-c", table.path().to_str().unwrap()]);
     let (slt, rms) = (said(TEXT, &request("slt")), said(TEXT, &request("rms")));
     let cases = [("SLT", &slt), ("alloy", &slt), ("Alloy", &slt), ("narrator", &rms), ("nova", &rms), ("onyx", &slt)];
