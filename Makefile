@@ -6,6 +6,7 @@ EARS = target/python/ears
 PIPECAT = target/python/pipecat
 LIVEKIT = target/python/livekit
 CONTRACT = target/python/contract
+CMAKE = target/python/cmake
 PAGE = target/python/page
 FULL = target/golden-full
 FUZZ_SECONDS ?= 600
@@ -13,7 +14,7 @@ LIBCLANG = target/python/libclang
 # build.rs looks here too, where CUDA_HOME and PATH have no nvcc.
 NVCC = target/cuda
 
-.PHONY: help demo test install header cmake nvcc kernels gpu gpu-pack bindings loom soak soak-c fuzz golden golden-full listen peers pipecat livekit bridge serve clients contract page load
+.PHONY: help demo test install header cmake nvcc kernels gpu gpu-pack bindings loom soak soak-c fuzz golden golden-full listen peers pipecat livekit bridge serve clients contract opus page load
 .DELETE_ON_ERROR:
 
 help: ## this list
@@ -130,6 +131,9 @@ contract: $(CONTRACT)/ready ## the server against its own description, by schema
 	$(or $(BUILD),cargo build --release --locked -p qwentts-server)
 	QWENTTS_SERVER=$(SERVER) $(CONTRACT)/bin/python server/tests/contract.py
 
+opus: $(CMAKE)/ready ## the server with response_format "opus": fetches cmake, builds libopus, tests it
+	PATH=$(CURDIR)/$(CMAKE)/bin:$$PATH cargo test --release --locked -p qwentts-server --features opus --lib --test speech
+
 page: $(PAGE)/ready ## the page in headless Chromium (on Debian: apt-get install chromium), by Playwright; UPDATE=1 writes docs/page-*.png
 	cargo build --release --locked -p qwentts-server
 	QWENTTS_SERVER=$(SERVER) $(PAGE)/bin/python $(QUIETLY) server/tests -p page.py
@@ -150,6 +154,7 @@ $(OFFICIAL)/ready: tests/golden/requirements.txt
 $(EARS)/ready: tools/requirements-ears.txt
 $(PIPECAT)/ready: ffi_examples/pipecat/requirements.txt
 $(LIVEKIT)/ready: ffi_examples/livekit/requirements.txt
+$(CMAKE)/ready: tools/requirements-cmake.txt
 $(CONTRACT)/ready: server/tests/requirements-contract.txt
 $(PAGE)/ready: server/tests/requirements-page.txt
 target/python/%/ready:

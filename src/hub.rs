@@ -17,6 +17,7 @@ use crate::error::{Error, Result};
 use crate::source::ModelSource;
 use crate::weights::{Index, Weights};
 use sha2::{Digest, Sha256};
+use std::ffi::OsString;
 use std::fmt;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
@@ -93,6 +94,53 @@ pub struct HubOptions {
 impl HubOptions {
     /// The public hub's address.
     pub const ENDPOINT: &str = "https://huggingface.co";
+
+    /// As the official clients have them: of the variables HF_HOME, HF_HUB_CACHE, HF_ENDPOINT, HF_TOKEN (or the token that
+    /// their login saved) and HF_HUB_OFFLINE, of the proxies' and the certificates' that most programs share, and of the
+    /// user's home folder. `variable` looks one up, such as `std::env::var_os`; an empty one counts as none.
+    pub fn of_variables(variable: impl Fn(&str) -> Option<OsString>, user: Option<PathBuf>) -> Result<HubOptions> {
+        let set = |name: &str| variable(name).filter(|value| !value.is_empty());
+        let word =
+            |name: &str| set(name).and_then(|value| value.into_string().ok()).map(|value| value.trim().to_owned());
+        let home = set("HF_HOME").map(PathBuf::from).or_else(|| {
+            let caches = set("XDG_CACHE_HOME").map(PathBuf::from).or_else(|| Some(user?.join(".cache")));
+            Some(caches?.join("huggingface"))
+        });
+        let at_home = |name| home.as_ref().map(|home| home.join(name));
+        let Some(cache) = set("HF_HUB_CACHE").map(PathBuf::from).or_else(|| at_home("hub")) else {
+            let what = "is not set and there is no home folder; set it to where models can be kept";
+            return Err(Error::request("HF_HOME", what));
+        };
+        // As `hf auth login` leaves it.
+        let token_file = set("HF_TOKEN_PATH").map(PathBuf::from).or_else(|| at_home("token"));
+        let saved = || Some(fs::read_to_string(token_file?).ok()?.trim().to_owned());
+        let endpoint = word("HF_ENDPOINT").unwrap_or_else(|| HubOptions::ENDPOINT.to_owned());
+        let yes = |value: String| ["1", "ON", "YES", "TRUE"].contains(&&*value.to_uppercase());
+        Ok(HubOptions {
+            token: word("HF_TOKEN").or_else(saved).filter(|token| !token.is_empty()),
+            offline: word("HF_HUB_OFFLINE").is_some_and(yes),
+            proxy: proxy_of(&endpoint, word),
+            certificates: set("SSL_CERT_FILE").or_else(|| set("REQUESTS_CA_BUNDLE")).map(PathBuf::from),
+            cache,
+            endpoint,
+        })
+    }
+}
+
+/// The proxy for `endpoint`, by the variables that most programs share.
+fn proxy_of(endpoint: &str, word: impl Fn(&str) -> Option<String>) -> Option<String> {
+    let either = |name: &str| word(name).or_else(|| word(&name.to_lowercase()));
+    let (scheme, rest) = endpoint.split_once("://")?;
+    let host = rest.split(['/', ':']).next()?;
+    let spared = either("NO_PROXY").unwrap_or_default();
+    let spares = |entry: &str| {
+        let entry = entry.trim().trim_start_matches('.');
+        entry == "*" || entry == host || (!entry.is_empty() && host.ends_with(&format!(".{entry}")))
+    };
+    if spared.split(',').any(spares) {
+        return None;
+    }
+    either(if scheme == "http" { "HTTP_PROXY" } else { "HTTPS_PROXY" }).or_else(|| either("ALL_PROXY"))
 }
 
 /// What a fetch is doing.

@@ -24,13 +24,15 @@ use crate::model::Model;
 use crate::prompt;
 use crate::request::{ReferenceSpeech, Regex, Voice, VoicePrompt};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::Read;
 use std::path::Path;
 
 /// What a voice file calls itself, and the version of its layout that this library reads and writes.
 const FORMAT: &str = "qwentts voice";
 const VERSION: &str = "1";
+/// Stands before the names of notes in a file's metadata.
+const NOTE: &str = "note ";
 /// A minute of codes is 24 kB.
 const MOST_BYTES: u64 = 1 << 20;
 /// Words of a minute are some hundred bytes, or a few thousand; so many, with an id for each, still fit in a file.
@@ -67,6 +69,8 @@ pub struct SavedVoice {
     pub language: Option<String>,
     /// `Model::fingerprint` of that model.
     pub model: String,
+    /// What whoever made it wants kept with it, such as a speaker's consent, by names of theirs. Means nothing to speech.
+    pub notes: BTreeMap<String, String>,
 }
 
 impl SavedVoice {
@@ -103,6 +107,7 @@ impl SavedVoice {
             transcript_ids,
             language: cloning.language.clone(),
             model: model.fingerprint()?.to_owned(),
+            notes: BTreeMap::new(),
         })
     }
 
@@ -133,7 +138,8 @@ impl SavedVoice {
     }
 
     /// The file's bytes: safetensors with `speaker_vector` F32 `[width]` and, of an in-context clone, `reference_codes`
-    /// U16 `[frames, 16]` and `transcript_ids` U32 `[ids]`; in its metadata format, version, model, language, transcript.
+    /// U16 `[frames, 16]` and `transcript_ids` U32 `[ids]`; in its metadata format, version, model, language, transcript, and
+    /// notes, each behind the word `note`.
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
         let wrong = |e: safetensors::SafeTensorError| Error::compute("voice file", e.to_string());
         let vector: Vec<u8> = self.prompt.speaker_vector.iter().flat_map(|x| x.to_le_bytes()).collect();
@@ -155,6 +161,7 @@ impl SavedVoice {
         if let Some(language) = &self.language {
             metadata.insert("language".into(), language.clone());
         }
+        metadata.extend(self.notes.iter().map(|(name, words)| (format!("{NOTE}{name}"), words.clone())));
         safetensors::serialize(tensors, Some(metadata)).map_err(wrong)
     }
 
@@ -231,6 +238,8 @@ impl SavedVoice {
             }
         };
         let prompt = VoicePrompt { speaker_vector, reference };
-        Ok(SavedVoice { prompt, transcript_ids, language: word("language"), model })
+        let noted = |(name, words): (&String, &String)| Some((name.strip_prefix(NOTE)?.to_owned(), words.clone()));
+        let notes = metadata.iter().filter_map(noted).collect();
+        Ok(SavedVoice { prompt, transcript_ids, language: word("language"), model, notes })
     }
 }

@@ -325,7 +325,10 @@ fn a_saved_voice_is_what_was_heard() {
     let listener = listener("tiny-0b6-base", 1);
     let base = listener.model();
     let samples = clip("short.wav");
-    let made = SavedVoice::create(&listener, &samples, &words("Oh no.")).unwrap();
+    let mut made = SavedVoice::create(&listener, &samples, &words("Oh no.")).unwrap();
+    made.notes = [("consent", "Ann, in writing"), ("model", "of no other's business"), ("", "\n")]
+        .map(|(name, words)| (name.to_owned(), words.to_owned()))
+        .into();
     let again = SavedVoice::from_bytes("f", &made.to_bytes().unwrap()).unwrap();
     assert_eq!(again, made);
     assert_eq!(again.voice("f", base).unwrap(), Voice::Cloned(made.prompt.clone()));
@@ -495,9 +498,10 @@ fn from_a_recording_to_speech_on_the_command_line() {
     // What would move a terminal's cursor is shown as what it is.
     let mut odd = SavedVoice::load(voice.as_ref()).unwrap();
     odd.prompt.reference.as_mut().unwrap().transcript = "Good\u{1b}[2J \u{e9}\n!".into();
+    odd.notes.insert("consent".into(), "hers\u{7}".into());
     odd.save(at("odd.qvoice").as_ref()).unwrap();
     let shown = String::from_utf8(done(&["voice", "show", &at("odd.qvoice")]).out).unwrap();
-    assert!(shown.contains("transcript: Good\\u{1b}[2J \u{e9}\\n!\n"), "{shown}");
+    assert!(shown.contains("transcript: Good\\u{1b}[2J \u{e9}\\n!\nconsent: hers\\u{7}\n"), "{shown}");
     done(&["voice", "play", "-m", base, &voice, "-o", &at("heard.npy")]);
     let heard: Vec<f32> = npyz::NpyFile::new(&fs::read(at("heard.npy")).unwrap()[..]).unwrap().into_vec().unwrap();
     assert_eq!(heard.len(), 37 * SAMPLES_PER_FRAME);

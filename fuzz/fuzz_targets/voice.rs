@@ -28,6 +28,7 @@ static VOICES: LazyLock<[Vec<u8>; 2]> = LazyLock::new(|| {
             prompt: VoicePrompt { speaker_vector: vec![0.5; 9], reference },
             language: Some("english".into()),
             model: "0123456789abcdef".repeat(4),
+            notes: [("consent".into(), "ours".into())].into(),
         };
         voice.to_bytes().unwrap()
     })

@@ -50,9 +50,10 @@ export class Live {
       const live = new Live(socket);
       socket.onopen = () => opened(live);
       socket.onerror = () => {};
-      // A browser does not say why: a key that is wrong, or no server.
+      // A browser does not say why: a key that is wrong, a page at an address that the server does not take for its own, or no
+      // server.
       socket.onclose = ({ reason }) => {
-        refused(new Error("the server refused the connection or cannot be reached; is a key needed?"));
+        refused(new Error("the server refused the connection or cannot be reached; is a key needed, or this page's address in its cors_origins?"));
         handlers.closed(reason || "the server went away");
       };
       socket.onmessage = ({ data }) => {

@@ -388,12 +388,12 @@ let recorder = null, recording = null;
 
 async function listUploaded() {
   const { uploaded_voices = [] } = await get("", `/v1/audio/voices?model=${encodeURIComponent($("model").value)}`, key());
-  $("uploaded").replaceChildren(...uploaded_voices.map(({ name, ref_text }) => {
+  $("uploaded").replaceChildren(...uploaded_voices.map(({ name, ref_text, consent }) => {
     const item = document.createElement("li");
     const button = Object.assign(document.createElement("button"), { textContent: "Delete" });
     button.setAttribute("aria-label", `Delete ${name}`);
     button.addEventListener("click", () => send("DELETE", `/v1/audio/voices/${encodeURIComponent(name)}`, key()).then(choose).catch((e) => tell($("recorded"), e.message, true)));
-    item.append(`${name}${ref_text ? `: “${ref_text}”` : ""}`, button);
+    item.append(`${name}${ref_text ? `: “${ref_text}”` : ""}${consent ? `, ${consent}` : ""}`, button);
     return item;
   }));
 }
@@ -422,6 +422,7 @@ $("clone").addEventListener("submit", async (event) => {
   form.set("name", $("clone-name").value);
   form.set("model", $("model").value);
   form.set("ref_text", $("clone-text").value);
+  form.set("consent", $("clone-consent").value);
   form.set("audio_sample", recording, "recording.wav");
   tell($("recorded"), "listening to it…");
   try {

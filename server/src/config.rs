@@ -5,6 +5,9 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+/// Seconds that a wait may have: a year.
+const LONGEST_S: u64 = 365 * 24 * 60 * 60;
+
 /// A value as a flag or a variable has it.
 trait Word: Sized {
     const EXPECTED: &str;
@@ -94,7 +97,7 @@ options! {
     host: String = "127.0.0.1".into();
     /// Port to listen on; 0 takes any that is free.
     port: u16 = 8080;
-    /// Model: demo (the embedded one), or a folder in the published layout.
+    /// Model: demo (the embedded one), a folder in the published layout, or a hub id, owner/name or owner/name@revision.
     model: String = "demo".into();
     /// Where it computes, cpu or cuda:N; where not set, the first GPU that this build has kernels for, else the CPU.
     device: Option<String> = None;
@@ -199,26 +202,42 @@ fn from_file(path: &Path) -> Result<Config, String> {
 }
 
 impl Config {
-    fn check(&self) -> Result<(), String> {
+    fn check(&mut self) -> Result<(), String> {
         let key =
             |key: &String| !key.is_empty() && key.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.~".contains(&b));
         if let Some(at) = self.api_keys.iter().position(|k| !key(k)) {
             return Err(format!("api_keys: number {} holds other than letters, digits and - _ . ~", at + 1));
         }
-        for (name, value, least) in [
-            ("body_bytes", self.body_bytes, 1024),
-            ("text_bytes", self.text_bytes, 1),
-            ("open_sockets", self.open_sockets, 1),
-            ("idle_s", self.idle_s as usize, 1),
+        let most = u64::MAX;
+        for (name, value, least, most) in [
+            ("body_bytes", self.body_bytes as u64, 1024, most),
+            ("text_bytes", self.text_bytes as u64, 1, most),
+            ("open_sockets", self.open_sockets as u64, 1, most),
+            // A clock has no more to add to.
+            ("idle_s", self.idle_s, 1, LONGEST_S),
+            ("drain_s", self.drain_s, 0, LONGEST_S),
         ] {
             if value < least {
                 return Err(format!("{name}: is {value}; expected at least {least}"));
             }
+            if value > most {
+                return Err(format!("{name}: is {value}; expected at most {most}"));
+            }
         }
-        let known = |name: &str| self.models.contains_key(name);
+        let origin = |said: &str| {
+            let at = said.split_once("://").map(|(_, at)| at).unwrap_or_default();
+            said == "*" || !at.is_empty() && !at.contains(['/', '?', '#'])
+        };
+        if let Some(wrong) = self.cors_origins.iter().find(|said| !origin(said)) {
+            let expected = "expected * or scheme://host, such as https://example.org, with nothing behind the port";
+            return Err(format!("cors_origins: {wrong:?}; {expected}"));
+        }
+        // Voices are asked for in any case.
+        let aliases = std::mem::take(&mut self.voice_aliases);
+        self.voice_aliases = aliases.into_iter().map(|(alias, voice)| (alias.to_lowercase(), voice)).collect();
         match self.models.keys().find(|name| **name == model_name(&self.model)) {
-            Some(name) if known(name) => Err(format!("models: {name:?} is the name of the first model too")),
-            _ => Ok(()),
+            Some(name) => Err(format!("models: {name:?} is the name of the first model too")),
+            None => Ok(()),
         }
     }
 
@@ -252,8 +271,12 @@ impl Config {
     }
 }
 
-/// What requests call a model that has no name of its own: the last part of its source.
+/// What requests call a model that has no name of its own: its hub id, as vLLM-Omni's clients do, or its folder's name.
 fn model_name(source: &str) -> String {
+    #[cfg(feature = "hub")]
+    if let Some(id) = crate::models::hub_id(source) {
+        return id.to_string();
+    }
     let name = Path::new(source).file_name().map(|name| name.to_string_lossy().into_owned());
     name.unwrap_or_else(|| source.to_owned())
 }
@@ -291,6 +314,17 @@ mod tests {
     }
 
     #[test]
+    fn a_model_goes_by_its_hub_id_or_its_folders_name() {
+        let name = |model: &str| config(&["--model", model], &[]).all_models()[0].0.clone();
+        assert_eq!(name("demo"), "demo");
+        assert_eq!(name("/models/Qwen3-TTS-12Hz-0.6B-Base"), "Qwen3-TTS-12Hz-0.6B-Base");
+        #[cfg(feature = "hub")]
+        assert_eq!(name("Qwen/Qwen3-TTS-12Hz-0.6B-Base"), "Qwen/Qwen3-TTS-12Hz-0.6B-Base");
+        // A path that exists wins.
+        assert_eq!(name("src/config.rs"), "config.rs");
+    }
+
+    #[test]
     fn what_is_printed_says_the_same_again() {
         let first = file("voices_dir = \"v\"\ncors_origins = [\"https://a.b\"]\n[voice_aliases]\nalloy = \"rms\"\n");
         let path = first.path().to_str().unwrap();
@@ -324,5 +358,10 @@ mod tests {
         assert!(refused(&["-c", "/nowhere.toml"], &[]).starts_with("/nowhere.toml: "));
         assert!(refused(&[], &[("QWENTTS_API_KEYS", "a b")]).starts_with("api_keys: number 1"));
         assert_eq!(refused(&["--idle-s", "0"], &[]), "idle_s: is 0; expected at least 1");
+        let endless = u64::MAX.to_string();
+        assert_eq!(refused(&["--drain-s", &endless], &[]), format!("drain_s: is {endless}; expected at most 31536000"));
+        for wrong in ["https://a.b/", "a.b", "https://"] {
+            assert!(refused(&["--cors-origins", wrong], &[]).starts_with("cors_origins: \""), "{wrong}");
+        }
     }
 }

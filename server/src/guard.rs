@@ -3,11 +3,13 @@
 use crate::App;
 use crate::error::ApiError;
 use axum::extract::{Request, State};
+use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use sha2::{Digest, Sha256};
 use std::hash::{BuildHasher, RandomState};
+use std::net::IpAddr;
 use std::sync::Arc;
 use subtle::{Choice, ConstantTimeEq};
 
@@ -42,12 +44,21 @@ fn key_of(headers: &HeaderMap) -> Option<&str> {
     protocols.split(',').find_map(|protocol| protocol.trim().strip_prefix(KEY_PROTOCOL))
 }
 
-/// Whether a page of this origin may call: one of our own, or one that the configuration names.
-fn welcome(origin: &HeaderValue, headers: &HeaderMap, allowed: &[String]) -> bool {
+/// Whether a page of this origin may call: one of our own, or one that the configuration names. Where no key is asked for, a
+/// page is our own only if its address is a number or localhost: whoever owns a name can have it mean this machine once a
+/// browser has the page.
+fn welcome(origin: &HeaderValue, headers: &HeaderMap, allowed: &[String], keyed: bool) -> bool {
     let Ok(origin) = origin.to_str() else { return false };
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-    let ours = origin.split_once("://").is_some_and(|(_, at)| at.eq_ignore_ascii_case(host));
+    let same = origin.split_once("://").is_some_and(|(_, at)| at.eq_ignore_ascii_case(host));
+    let ours = same && (keyed || is_no_name(host));
     ours || allowed.iter().any(|allowed| allowed == "*" || allowed.eq_ignore_ascii_case(origin))
+}
+
+fn is_no_name(host: &str) -> bool {
+    let Ok(host) = host.parse::<Authority>() else { return false };
+    let host = host.host().trim_matches(['[', ']']);
+    host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok()
 }
 
 /// The length that a body is said to have. One that says none is counted as it comes.
@@ -70,11 +81,12 @@ pub async fn guard(State(app): State<Arc<App>>, request: Request, next: Next) ->
     let path = request.uri().path();
     let api = path.starts_with("/v1/") || path == "/v1";
     let origin = request.headers().get(header::ORIGIN).cloned();
-    let may = origin.as_ref().is_none_or(|origin| welcome(origin, request.headers(), &app.config.cors_origins));
+    let (allowed, asks_for_keys) = (&app.config.cors_origins, !app.keys.0.is_empty());
+    let may = origin.as_ref().is_none_or(|origin| welcome(origin, request.headers(), allowed, asks_for_keys));
     let preflight =
         request.method() == Method::OPTIONS && request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
     let keyed = api || path == "/metrics";
-    let opens = !keyed || app.keys.0.is_empty() || key_of(request.headers()).is_some_and(|key| app.keys.open_with(key));
+    let opens = !keyed || !asks_for_keys || key_of(request.headers()).is_some_and(|key| app.keys.open_with(key));
     let mut response = if api && !may {
         // Its page could not read the answer, but the request would have been carried out.
         ApiError::forbidden("this page's origin may not call this server; cors_origins names those that may")
@@ -133,13 +145,23 @@ mod tests {
 
     #[test]
     fn pages_of_others_must_be_named() {
-        let headers = HeaderMap::from_iter([(header::HOST, "here:1".parse().unwrap())]);
-        let welcome = |origin: &'static str, allowed: &[&str]| {
+        let at = |host: &'static str, origin: &'static str, allowed: &[&str], keyed: bool| {
+            let headers = HeaderMap::from_iter([(header::HOST, HeaderValue::from_static(host))]);
             let allowed: Vec<String> = allowed.iter().map(|s| s.to_string()).collect();
-            welcome(&HeaderValue::from_static(origin), &headers, &allowed)
+            welcome(&HeaderValue::from_static(origin), &headers, &allowed, keyed)
         };
+        let welcome = |origin, allowed: &[&str]| at("here:1", origin, allowed, true);
         assert!(welcome("http://here:1", &[]));
         assert!(!welcome("http://here:2", &[]) && !welcome("null", &[]) && !welcome("http://here:1.evil.org", &[]));
+        // A name that its owner has made mean this machine: the browser takes us for the page's own server.
+        assert!(!at("evil.example:1", "http://evil.example:1", &[], false));
+        assert!(at("evil.example:1", "http://evil.example:1", &[], true), "it has no key");
+        assert!(at("mine.example", "https://mine.example", &["https://mine.example"], false));
+        for host in ["127.0.0.1:1", "[::1]:1", "localhost:1", "192.168.7.7"] {
+            let origin: &'static str = format!("http://{host}").leak();
+            assert!(at(host, origin, &[], false), "{host}");
+        }
+        assert!(!at("127.0.0.1.evil.example", "http://127.0.0.1.evil.example", &[], false));
         assert!(welcome("https://a.b", &["https://a.b"]) && !welcome("https://a.b.c", &["https://a.b"]));
         assert!(welcome("null", &["*"]));
     }

@@ -11,6 +11,8 @@ pub mod listen;
 mod live;
 mod metrics;
 mod models;
+#[cfg(feature = "opus")]
+mod opus;
 mod page;
 mod request;
 mod sound;
@@ -119,6 +121,11 @@ impl App {
         tokio::time::timeout(limit, coming).await.unwrap_or_else(|_| Err(late()))
     }
 
+    /// Voices that are being made, those that wait for it among them.
+    fn clones(&self) -> usize {
+        CLONES_WAITING + 1 - self.clones_waiting.available_permits()
+    }
+
     /// One voice is made at a time, with every core; a few may wait.
     async fn turn_to_clone(&self) -> ApiResult<(OwnedSemaphorePermit, OwnedSemaphorePermit)> {
         let busy = || ApiError::busy("voices are being made of as many recordings as may wait");
@@ -180,6 +187,6 @@ async fn ready(State(app): State<Arc<App>>) -> ApiResult<&'static str> {
 }
 
 async fn metrics_text(State(app): State<Arc<App>>) -> Response {
-    let text = app.metrics.text(app.models.get().map_or(&[], Vec::as_slice));
+    let text = app.metrics.text(app.models.get().map_or(&[], Vec::as_slice), app.clones());
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
 }

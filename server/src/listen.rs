@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, lookup_host};
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
@@ -22,6 +22,9 @@ const FULL: &str = "{\"error\":{\"message\":\"too many connections are open\",\"
 /// What the kernel keeps of sound that a client has not taken yet. Left to itself it keeps minutes, which the engine would have
 /// made for a client that may not be there.
 const SEND_BUFFER: u32 = 64 << 10;
+
+/// What clients whose speech is cut off by the server's end may take to hear that it is.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// Listens on the first address that the host's name has.
 pub async fn bind(host: &str, port: u16) -> io::Result<TcpListener> {
@@ -61,11 +64,17 @@ pub async fn serve(listener: TcpListener, app: Arc<App>) {
         }
     }
     drop(listener);
-    let until = Instant::now() + Duration::from_secs(app.config.drain_s);
+    until_closed(&app, Duration::from_secs(app.config.drain_s)).await;
+    app.close();
+    until_closed(&app, LAST_WORDS).await;
+}
+
+/// Until no connection is open, or this time is over.
+async fn until_closed(app: &App, time: Duration) {
+    let until = Instant::now() + time;
     while app.metrics.sockets.load(SeqCst) > 0 && Instant::now() < until {
         sleep(Duration::from_millis(10)).await;
     }
-    app.close();
 }
 
 async fn turn_away(mut stream: TcpStream) {
@@ -74,7 +83,16 @@ async fn turn_away(mut stream: TcpStream) {
         "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\
          retry-after: 1\r\nconnection: close\r\n\r\n{FULL}"
     );
-    let _ = timeout(Duration::from_secs(1), stream.write_all(answer.as_bytes())).await; // it is told if it listens
+    // It is told if it listens: what it has sent is read, since a socket that is closed on unread bytes takes its last words
+    // with it.
+    let _ = timeout(Duration::from_secs(1), async {
+        stream.write_all(answer.as_bytes()).await?;
+        stream.shutdown().await?;
+        let mut unread = [0; 1024];
+        while stream.read(&mut unread).await? > 0 {}
+        io::Result::Ok(())
+    })
+    .await;
 }
 
 async fn connection(socket: Socket, router: Router, app: Arc<App>) {

@@ -11,7 +11,7 @@
 use crate::App;
 use crate::error::{ApiError, ApiResult};
 use crate::guard;
-use crate::request::{Ask, Prepared};
+use crate::request::{self, Ask, Prepared};
 use crate::sound::{Encoder, Format};
 use crate::utterance::{self, Piece, Stop, Utterance};
 use axum::extract::State;
@@ -33,6 +33,8 @@ use tokio::time::{Instant, sleep_until};
 
 /// Utterances of one socket that may be open, those that wait to be sent among them.
 const MOST_UTTERANCES: usize = 8;
+/// Texts of one socket that are remembered until they end, those whose beginning was refused among them.
+const MOST_TEXTS: usize = 64;
 /// Answers to messages that may wait to be sent.
 const ANSWERS: usize = 16;
 
@@ -56,8 +58,7 @@ struct Queued {
     utterance: Utterance,
     index: usize,
     context: Option<String>,
-    format: Format,
-    rate_hz: u32,
+    encoder: Encoder,
 }
 
 /// What the two tasks of a socket share.
@@ -118,8 +119,8 @@ struct Session {
     answers: mpsc::Sender<Message>,
     queue: mpsc::Sender<Queued>,
     prepared: Option<Prepared>,
-    /// Utterances whose text has not ended.
-    texts: HashMap<Option<String>, Text>,
+    /// Utterances whose text has not ended. `None`: the beginning was refused, and the rest of it is no text of its own.
+    texts: HashMap<Option<String>, Option<Text>>,
     stops: Vec<(Option<String>, Stop)>,
     utterances: usize,
 }
@@ -140,13 +141,20 @@ impl Session {
                     if self.shared.last().elapsed() < idle {
                         continue; // something was sent meanwhile
                     }
+                    if self.texts.is_empty() && self.shared.open.load(Relaxed) > 0 {
+                        self.shared.touch(); // it is the client that waits, for a slot or for a long prompt
+                        continue;
+                    }
                     // Text that does not go on must not hold a slot.
                     self.stops.iter().for_each(|(_, stop)| stop.stop());
                     return Some((close_code::POLICY, "nothing was said for too long"));
                 }
                 () = self.app.told_to_stop() => return Some((close_code::AWAY, "the server is stopping")),
             };
-            self.shared.touch();
+            // Most clients ping by themselves: that keeps a session, but no slot for a text that does not go on.
+            if !matches!(message, Message::Ping(_) | Message::Pong(_)) || self.texts.is_empty() {
+                self.shared.touch();
+            }
             let said = match message {
                 Message::Text(text) => self.hear(text.as_str()).await,
                 Message::Binary(_) => Err(refused("a binary message; expected JSON in text messages")),
@@ -163,9 +171,7 @@ impl Session {
 
     /// Whether the session goes on.
     async fn hear(&mut self, text: &str) -> ApiResult<bool> {
-        let message: Value =
-            serde_json::from_str(text).map_err(|e| refused(&format!("the message is no JSON: {e}")))?;
-        let Value::Object(mut message) = message else { return Err(refused("the message is no JSON object")) };
+        let mut message = request::object("message", text.as_bytes())?;
         let context = match message.remove("context_id") {
             None | Some(Value::Null) => None,
             Some(Value::String(id)) if id.len() <= 128 => Some(id),
@@ -180,7 +186,8 @@ impl Session {
             }
             "input.flush" => {
                 let text = self.texts.get_mut(&context);
-                text.ok_or_else(|| ApiError::field("context_id", "names no open text"))?.writer.flush()?;
+                let text = text.ok_or_else(|| ApiError::field("context_id", "names no open text"))?;
+                text.as_mut().map_or(Ok(()), |text| text.writer.flush())?;
             }
             "input.done" => self.done(context).await?,
             "input.cancel" => self.cancel(context.as_ref()),
@@ -207,7 +214,8 @@ impl Session {
         }
         let mut ask = Ask::read(&fields, &self.app.config)?;
         if ask.format == Format::Codes {
-            return Err(ApiError::field("response_format", "is \"codes\"; this path sends wav, pcm and flac"));
+            let what = format!("is \"codes\"; this path sends one of {}", Format::sounds());
+            return Err(ApiError::field("response_format", what));
         }
         ask.words = true;
         self.prepared = Some(ask.prepare(&self.app).await?);
@@ -220,10 +228,17 @@ impl Session {
             self.configure(&Map::new()).await?;
         }
         if !self.texts.contains_key(&context) {
-            let text = self.begin(context.clone()).await?;
-            self.texts.insert(context.clone(), text);
+            let begun = self.begin(context.clone()).await;
+            let (text, wrong) = match begun {
+                Ok(text) => (Some(text), Ok(())),
+                Err(error) => (None, Err(error)),
+            };
+            if text.is_some() || self.texts.len() < MOST_TEXTS {
+                self.texts.insert(context.clone(), text);
+            }
+            wrong?;
         }
-        let Some(text) = self.texts.get_mut(&context) else { return Ok(()) };
+        let Some(Some(text)) = self.texts.get_mut(&context) else { return Ok(()) };
         let most = self.app.config.text_bytes;
         if text.bytes + piece.len() > most {
             let what = format!("is longer than the {most} bytes that an utterance may have; end it and begin another");
@@ -242,11 +257,11 @@ impl Session {
         if self.shared.open.load(Relaxed) >= MOST_UTTERANCES {
             return Err(ApiError::busy(format!("{MOST_UTTERANCES} utterances of this session are open; wait for one")));
         }
+        let encoder = Encoder::new(prepared.format, prepared.rate_hz())?;
         let (utterance, writer) = utterance::begin(&self.app, &prepared, None).await?;
         self.stops.retain(|(_, stop)| !stop.is_stopped());
         self.stops.push((context.clone(), utterance.stopper()));
-        let queued =
-            Queued { utterance, index: self.utterances, context, format: prepared.format, rate_hz: prepared.rate_hz() };
+        let queued = Queued { utterance, index: self.utterances, context, encoder };
         self.utterances += 1;
         self.shared.open.fetch_add(1, Relaxed);
         let _ = self.queue.send(queued).await; // has room for all that may be open; sending that has ended ends us
@@ -254,20 +269,17 @@ impl Session {
     }
 
     async fn done(&mut self, context: Option<String>) -> ApiResult<()> {
-        match self.texts.remove(&context) {
-            Some(mut text) => Ok(text.writer.end()?),
-            // Nothing was said: an utterance of no sound.
-            None => {
-                let index = self.utterances;
-                self.utterances += 1;
-                self.answer(marked(
-                    json!({"type": "session.done", "utterance_index": index, "total_sentences": 0}),
-                    &context,
-                ))
-                .await;
-                Ok(())
-            }
-        }
+        // Nothing was said, or nothing of it taken: an utterance of no sound.
+        let end = match self.texts.remove(&context) {
+            Some(Some(mut text)) => return Ok(text.writer.end()?),
+            Some(None) => "failed",
+            None => "eos",
+        };
+        let index = self.utterances;
+        self.utterances += 1;
+        let done = json!({"type": "session.done", "utterance_index": index, "total_sentences": 0, "end": end});
+        self.answer(marked(done, &context)).await;
+        Ok(())
     }
 
     /// All utterances, or those of one context.
@@ -358,7 +370,6 @@ async fn next_of(current: &mut Option<Sending>) -> (Vec<Message>, bool) {
 /// One utterance as messages.
 struct Sending {
     queued: Queued,
-    encoder: Encoder,
     stop: Stop,
     bytes: usize,
     started: bool,
@@ -366,8 +377,7 @@ struct Sending {
 
 impl Sending {
     fn new(queued: Queued) -> Sending {
-        let encoder = Encoder::new(queued.format, queued.rate_hz);
-        Sending { encoder, stop: queued.utterance.stopper(), queued, bytes: 0, started: false }
+        Sending { stop: queued.utterance.stopper(), queued, bytes: 0, started: false }
     }
 
     /// The next messages, and whether they are the last.
@@ -384,12 +394,12 @@ impl Sending {
                     self.started = true;
                     out.push(self.say(json!({
                         "type": "audio.start", "utterance_index": index, "sentence_index": 0,
-                        "format": self.queued.format.name(), "sample_rate": self.queued.rate_hz,
+                        "format": self.queued.encoder.format().name(), "sample_rate": self.queued.encoder.rate_hz(),
                         "seed": self.queued.utterance.seed,
                     })));
-                    bytes = self.encoder.begin(None);
+                    bytes = self.queued.encoder.begin(None);
                 }
-                bytes.extend(self.encoder.push(&chunk.samples));
+                bytes.extend(self.queued.encoder.push(&chunk.samples));
                 self.sound(bytes, &mut out);
             }
             Some(Piece::Frames(_)) => {}
@@ -400,7 +410,7 @@ impl Sending {
             Some(Piece::Ended(stats)) => {
                 let whole = stats.ended.is_some_and(|ended| ended.end != End::Cancelled);
                 if self.started && whole {
-                    let bytes = self.encoder.end();
+                    let bytes = self.queued.encoder.end();
                     self.sound(bytes, &mut out);
                 }
                 self.end(Some(&stats), None, &mut out);

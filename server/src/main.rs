@@ -5,9 +5,12 @@ use qwentts_server::{App, listen};
 use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Threads that wait for engines and disks besides those that read utterances.
 const SPARE_THREADS: usize = 64;
+/// What threads may still take once all is served.
+const LAST_WORK: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
     let config = match config::read(std::env::args_os(), |name| std::env::var_os(name)) {
@@ -24,7 +27,12 @@ fn main() -> ExitCode {
         .max_blocking_threads(utterances.saturating_add(SPARE_THREADS).min(16_384))
         .build();
     let done = match runtime {
-        Ok(runtime) => runtime.block_on(run(config)),
+        Ok(runtime) => {
+            let done = runtime.block_on(run(config));
+            // A model that is still being downloaded or opened, a voice that is being made: nobody waits for them any more.
+            runtime.shutdown_timeout(LAST_WORK);
+            done
+        }
         Err(e) => Err(format!("threads: {e}")),
     };
     done.map_or_else(|error| fail(&error), |()| ExitCode::SUCCESS)

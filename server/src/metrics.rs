@@ -72,8 +72,8 @@ impl Metrics {
         *lock(&self.answers).entry(status).or_default() += 1;
     }
 
-    /// All of it. Families stand together, as the format wants it.
-    pub fn text(&self, models: &[Arc<Served>]) -> String {
+    /// All of it. Families stand together, as the format wants it. `clones`: voices that are being made.
+    pub fn text(&self, models: &[Arc<Served>], clones: usize) -> String {
         let mut out = String::new();
         let mut family = |name: &str, kind: &str, words: &str, write: &dyn Fn(&mut String, &Served, &str)| {
             let _ = writeln!(out, "# HELP {name} {words}\n# TYPE {name} {kind}");
@@ -122,9 +122,12 @@ impl Metrics {
         family(name, "histogram", "Between one chunk and the next.", &|out, m, label| {
             m.speech.gaps.write(out, name, label);
         });
-        let sockets = self.sockets.load(Relaxed);
-        let _ = writeln!(out, "# HELP qwentts_sockets Open connections.\n# TYPE qwentts_sockets gauge");
-        let _ = writeln!(out, "qwentts_sockets {sockets}");
+        for (name, words, value) in [
+            ("qwentts_sockets", "Open connections.", self.sockets.load(Relaxed)),
+            ("qwentts_clones", "Voices that are being made of recordings, those that wait for it among them.", clones),
+        ] {
+            let _ = writeln!(out, "# HELP {name} {words}\n# TYPE {name} gauge\n{name} {value}");
+        }
         let _ = writeln!(out, "# HELP qwentts_answers_total Answers by status.\n# TYPE qwentts_answers_total counter");
         for (status, count) in lock(&self.answers).iter() {
             let _ = writeln!(out, "qwentts_answers_total{{status=\"{status}\"}} {count}");

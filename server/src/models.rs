@@ -7,8 +7,12 @@ use crate::metrics;
 use crate::voices::Folder;
 use qwentts::config::ModelKind;
 use qwentts::device::KvNumbers;
+#[cfg(feature = "hub")]
+use qwentts::hub::{self, HubId, HubOptions};
 use qwentts::{Engine, EngineOptions, ModelSource, Request, Voice};
 use std::collections::BTreeMap;
+#[cfg(feature = "hub")]
+use std::path::Path;
 use std::sync::Arc;
 
 /// The voices that OpenAI has, which many clients send, and Pipecat alone allows.
@@ -38,11 +42,7 @@ impl Served {
             queue: config.queue,
             ..EngineOptions::default()
         };
-        let source = match model.source.as_str() {
-            "demo" => ModelSource::Demo,
-            folder => ModelSource::Folder(folder.into()),
-        };
-        let engine = Engine::open(&source, &options).map_err(wrong)?;
+        let engine = Engine::open(&source(&model.source).map_err(wrong)?, &options).map_err(wrong)?;
         engine.warm_up().map_err(wrong)?;
         let presets: Vec<&str> = engine.voices().collect();
         let in_order = OPENAI_VOICES.iter().zip(presets.iter().cycle());
@@ -82,6 +82,39 @@ impl Served {
         };
         Err(ApiError::field("voice", what))
     }
+}
+
+/// A model on the hub, where that is what is said. A path that exists wins.
+#[cfg(feature = "hub")]
+pub fn hub_id(said: &str) -> Option<HubId> {
+    HubId::parse(said).filter(|_| !Path::new(said).exists())
+}
+
+/// Where a model's files are. What the cache lacks of one on the hub is downloaded, which takes minutes.
+fn source(said: &str) -> qwentts::Result<ModelSource> {
+    if said == "demo" {
+        return Ok(ModelSource::Demo);
+    }
+    #[cfg(feature = "hub")]
+    if let Some(id) = hub_id(said) {
+        let options = HubOptions::of_variables(|name| std::env::var_os(name), std::env::home_dir())?;
+        let mut told = String::new();
+        let folder = hub::fetch(&id, &options, &mut |progress| {
+            let (file, words) = match progress {
+                hub::Progress::Came { file, total_bytes, .. } => (file, format!("downloading {total_bytes} bytes of")),
+                hub::Progress::Waits { file } => (file, "waiting for another process to download".to_owned()),
+                _ => return,
+            };
+            // Once a file: a log is no terminal.
+            let now = format!("{words} {file} of {id}");
+            if told != now {
+                eprintln!("qwentts-server: {now}");
+                told = now;
+            }
+        })?;
+        return Ok(ModelSource::Folder(folder));
+    }
+    Ok(ModelSource::Folder(said.into()))
 }
 
 /// Opens every model of the configuration, one after another.

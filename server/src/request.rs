@@ -7,6 +7,7 @@ use crate::error::{ApiError, ApiResult};
 use crate::models::{self, Served};
 use crate::sound::Format;
 use crate::voices::clone_voice;
+use axum::http::StatusCode;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use qwentts::config::ModelKind;
@@ -69,6 +70,39 @@ impl Prepared {
     pub fn rate_hz(&self) -> u32 {
         self.request.delivery.sample_rate_hz
     }
+}
+
+/// JSON outside of its strings at most, in bytes: a list of numbers takes sixteen times as much memory as room on the wire. The
+/// longest that is asked for, a speaker vector, has some 40 000.
+const MOST_STRUCTURE: usize = 1 << 18;
+
+/// The fields of a JSON object; `what` it is stands in errors.
+pub fn object(what: &str, text: &[u8]) -> ApiResult<Map<String, Value>> {
+    let wrong = |words: String| ApiError::request(StatusCode::BAD_REQUEST, format!("the {what} {words}"));
+    if outside_strings(text) > MOST_STRUCTURE {
+        return Err(wrong(format!("has more than {MOST_STRUCTURE} bytes outside of its strings")));
+    }
+    match serde_json::from_slice(text).map_err(|e| wrong(format!("is no JSON: {e}")))? {
+        Value::Object(fields) => Ok(fields),
+        _ => Err(wrong("is no JSON object".to_owned())),
+    }
+}
+
+/// Bytes of JSON that belong to no string.
+fn outside_strings(text: &[u8]) -> usize {
+    let (mut within, mut escaped, mut outside) = (false, false, 0);
+    for byte in text {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if within => escaped = true,
+            b'"' => {
+                within = !within;
+                outside += 1;
+            }
+            _ => outside += usize::from(!within),
+        }
+    }
+    outside
 }
 
 /// Fields by name; null is as good as missing, and what nobody asks for is not looked at.
@@ -138,6 +172,9 @@ impl Ask {
         };
         if let Some(rate) = fields.count("sample_rate")? {
             request.delivery.sample_rate_hz = rate.try_into().unwrap_or(u32::MAX);
+            if let Some(what) = format.refuses(request.delivery.sample_rate_hz) {
+                return Err(ApiError::field("sample_rate", what));
+            }
         }
         if let Some(first) = fields.count("initial_codec_chunk_frames")? {
             if !(1..=MAX_CHUNK_FRAMES).contains(&first) {
@@ -154,7 +191,9 @@ impl Ask {
             value.as_str().or_else(|| value.get("id")?.as_str())
         })?;
         let reference = reference(&fields)?;
-        if voice.is_some() && reference.is_some() {
+        // OpenAI's clients must name a voice whatever they give.
+        let of_openai = |name: &str| models::OPENAI_VOICES.contains(&&*name.to_lowercase());
+        if reference.is_some() && voice.is_some_and(|name| !name.is_empty() && !of_openai(name)) {
             return Err(ApiError::field("voice", "is named, and a reference is given too; expected one of them"));
         }
         Ok(Ask {
@@ -242,7 +281,8 @@ fn transport(fields: &Fields, format: Format, words: bool) -> ApiResult<Transpor
         None => Transport::Streamed,
     };
     if transport == Transport::Sse && format == Format::Codes {
-        return Err(ApiError::field("response_format", "is \"codes\"; events carry wav, pcm and flac"));
+        let what = format!("is \"codes\"; events carry one of {}", Format::sounds());
+        return Err(ApiError::field("response_format", what));
     }
     if words && transport != Transport::Sse {
         return Err(ApiError::field("word_timestamps", "is true; words have a place in stream_format \"sse\" alone"));
@@ -326,7 +366,10 @@ mod tests {
             (
                 json!({"response_format": "mp3"}),
                 "response_format",
-                "response_format: is \"mp3\"; supported are wav, pcm, flac and codes",
+                match cfg!(feature = "opus") {
+                    true => "response_format: is \"mp3\"; supported are wav, pcm, flac, opus and codes",
+                    false => "response_format: is \"mp3\"; supported are wav, pcm, flac and codes",
+                },
             ),
             (json!({"speed": 1.5}), "speed", "speed: is 1.5; this server speaks at 1.0 alone"),
             (json!({"temperature": "hot"}), "temperature", "temperature: is \"hot\"; expected a number"),
@@ -380,6 +423,25 @@ mod tests {
         assert!(error.message.len() < 200, "{}", error.message);
         let error = read(json!({"input": "a".repeat(20_001)})).err().unwrap();
         assert_eq!(error.message, "input: has 20001 bytes; this server takes 20000 at most");
+    }
+
+    #[test]
+    fn a_voice_is_a_name_or_a_reference() {
+        let vector = |voice: &str| read(json!({"speaker_embedding": [0.5], "voice": voice}));
+        // What OpenAI's clients cannot leave out.
+        assert!(["alloy", "Nova", ""].map(|voice| vector(voice).is_ok()) == [true; 3]);
+        assert_eq!(vector("ann").err().unwrap().param.as_deref(), Some("voice"));
+    }
+
+    #[test]
+    fn what_stands_in_strings_is_no_structure() {
+        assert_eq!(outside_strings(br#"{"a\\": "b\"[1, 2]", "c": [3]}"#), 17);
+        let most = |n: usize| object("body", format!("{{\"x\": {}1}}", " ".repeat(n)).as_bytes());
+        assert!(most(MOST_STRUCTURE - 7).is_ok());
+        let error = most(MOST_STRUCTURE - 6).unwrap_err();
+        assert_eq!(error.message, "the body has more than 262144 bytes outside of its strings");
+        let long = format!("{{\"x\": \"{}\"}}", "[1,".repeat(MOST_STRUCTURE));
+        assert!(object("body", long.as_bytes()).is_ok());
     }
 
     #[test]

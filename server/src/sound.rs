@@ -1,6 +1,9 @@
-//! Samples as bytes: raw, WAV, FLAC; each as a stream whose length nobody knows yet, or with the length that is known.
-//! Owns the three formats; knows no request.
+//! Samples as bytes: raw, WAV, FLAC, and Opus where this build has it; each as a stream whose length nobody knows yet, or with
+//! the length that is known. Owns the formats; knows no request.
 
+use crate::error::ApiResult;
+#[cfg(feature = "opus")]
+use crate::opus::{self, Opus};
 use qwentts::frame::Sample;
 use std::str::FromStr;
 
@@ -11,18 +14,39 @@ pub enum Format {
     Pcm,
     Wav,
     Flac,
+    /// In Ogg.
+    #[cfg(feature = "opus")]
+    Opus,
     /// No sound: frames of codes, a line of JSON each.
     Codes,
 }
 
 impl Format {
+    const ALL: &[Format] = &[
+        Format::Wav,
+        Format::Pcm,
+        Format::Flac,
+        #[cfg(feature = "opus")]
+        Format::Opus,
+        Format::Codes,
+    ];
+
     pub fn name(self) -> &'static str {
         match self {
             Format::Pcm => "pcm",
             Format::Wav => "wav",
             Format::Flac => "flac",
+            #[cfg(feature = "opus")]
+            Format::Opus => "opus",
             Format::Codes => "codes",
         }
+    }
+
+    /// Those that are sound, in words.
+    pub fn sounds() -> String {
+        let names: Vec<&str> =
+            Format::ALL.iter().filter(|format| **format != Format::Codes).map(|format| format.name()).collect();
+        names.join(", ")
     }
 
     pub fn content_type(self) -> &'static str {
@@ -30,7 +54,24 @@ impl Format {
             Format::Pcm => "audio/pcm",
             Format::Wav => "audio/wav",
             Format::Flac => "audio/flac",
+            #[cfg(feature = "opus")]
+            Format::Opus => "audio/ogg",
             Format::Codes => "application/x-ndjson",
+        }
+    }
+
+    /// Why it cannot have this rate, if it cannot.
+    pub fn refuses(self, rate_hz: u32) -> Option<String> {
+        match self {
+            #[cfg(feature = "opus")]
+            Format::Opus if !opus::RATES_HZ.contains(&rate_hz) => {
+                let known = opus::RATES_HZ.map(|rate| rate.to_string()).join(", ");
+                Some(format!("is {rate_hz}, which opus has not; expected one of {known}"))
+            }
+            _ => {
+                let _ = rate_hz;
+                None
+            }
         }
     }
 }
@@ -38,9 +79,8 @@ impl Format {
 impl FromStr for Format {
     type Err = String;
     fn from_str(name: &str) -> Result<Format, String> {
-        let known = [Format::Wav, Format::Pcm, Format::Flac, Format::Codes];
-        let found = known.into_iter().find(|format| format.name() == name);
-        found.ok_or_else(|| format!("is {name:?}; supported are wav, pcm, flac and codes"))
+        let found = Format::ALL.iter().find(|format| format.name() == name);
+        found.copied().ok_or_else(|| format!("is {name:?}; supported are {} and codes", Format::sounds()))
     }
 }
 
@@ -48,40 +88,64 @@ impl FromStr for Format {
 pub struct Encoder {
     format: Format,
     rate_hz: u32,
-    flac: Flac,
+    kept: Kept,
+}
+
+/// What an encoder keeps from one piece to the next.
+enum Kept {
+    Nothing,
+    Flac(Flac),
+    #[cfg(feature = "opus")]
+    Opus(Box<Opus>),
 }
 
 impl Encoder {
-    pub fn new(format: Format, rate_hz: u32) -> Encoder {
-        Encoder { format, rate_hz, flac: Flac::new(rate_hz) }
+    pub fn new(format: Format, rate_hz: u32) -> ApiResult<Encoder> {
+        let kept = match format {
+            Format::Pcm | Format::Wav | Format::Codes => Kept::Nothing,
+            Format::Flac => Kept::Flac(Flac::new(rate_hz)),
+            #[cfg(feature = "opus")]
+            Format::Opus => Kept::Opus(Box::new(Opus::new(rate_hz)?)),
+        };
+        Ok(Encoder { format, rate_hz, kept })
     }
 
     pub fn format(&self) -> Format {
         self.format
     }
 
+    pub fn rate_hz(&self) -> u32 {
+        self.rate_hz
+    }
+
     /// What stands before the first sample. `samples`: how many there will be, where that is known.
     pub fn begin(&self, samples: Option<usize>) -> Vec<u8> {
-        match self.format {
-            Format::Pcm | Format::Codes => Vec::new(),
-            Format::Wav => wav_header(self.rate_hz, samples),
-            Format::Flac => self.flac.header(samples),
+        match &self.kept {
+            Kept::Nothing if self.format == Format::Wav => wav_header(self.rate_hz, samples),
+            Kept::Nothing => Vec::new(),
+            Kept::Flac(flac) => flac.header(samples),
+            #[cfg(feature = "opus")]
+            Kept::Opus(opus) => opus.head(),
         }
     }
 
     pub fn push(&mut self, samples: &[f32]) -> Vec<u8> {
-        let samples = samples.iter().map(|&s| i16::of(s));
-        match self.format {
-            Format::Flac => self.flac.push(samples),
-            _ => samples.flat_map(i16::to_le_bytes).collect(),
+        let whole = samples.iter().map(|&s| i16::of(s));
+        match &mut self.kept {
+            Kept::Nothing => whole.flat_map(i16::to_le_bytes).collect(),
+            Kept::Flac(flac) => flac.push(whole),
+            #[cfg(feature = "opus")]
+            Kept::Opus(opus) => opus.push(samples),
         }
     }
 
     /// What stands behind the last sample.
     pub fn end(&mut self) -> Vec<u8> {
-        match self.format {
-            Format::Flac => self.flac.end(),
-            _ => Vec::new(),
+        match &mut self.kept {
+            Kept::Nothing => Vec::new(),
+            Kept::Flac(flac) => flac.end(),
+            #[cfg(feature = "opus")]
+            Kept::Opus(opus) => opus.end(),
         }
     }
 }
@@ -298,7 +362,7 @@ mod tests {
         for (i, sound) in sounds().into_iter().enumerate() {
             for format in [Format::Wav, Format::Flac] {
                 for known in [None, Some(sound.len())] {
-                    let mut encoder = Encoder::new(format, 24_000);
+                    let mut encoder = Encoder::new(format, 24_000).ok().unwrap();
                     let mut bytes = encoder.begin(known);
                     sound.chunks(997).for_each(|piece| bytes.extend(encoder.push(piece)));
                     bytes.extend(encoder.end());
@@ -314,7 +378,7 @@ mod tests {
     #[test]
     fn flac_is_smaller_than_wav() {
         let sound = &sounds()[0];
-        let mut encoder = Encoder::new(Format::Flac, 24_000);
+        let mut encoder = Encoder::new(Format::Flac, 24_000).ok().unwrap();
         let size = encoder.push(sound).len();
         assert!(size < sound.len(), "{size} bytes of {} samples", sound.len());
     }

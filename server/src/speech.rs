@@ -2,7 +2,7 @@
 
 use crate::App;
 use crate::error::{ApiError, ApiResult};
-use crate::request::{Ask, Prepared, Transport};
+use crate::request::{self, Ask, Prepared, Transport};
 use crate::sound::{Encoder, Format};
 use crate::utterance::{self, Piece, Utterance};
 use axum::body::{Body, Bytes};
@@ -30,11 +30,7 @@ async fn object(app: &App, request: Request) -> ApiResult<Map<String, Value>> {
         let body = Bytes::from_request(request, &()).await;
         body.map_err(|e| ApiError::request(e.status(), e.body_text()))
     });
-    let not_json = |e| ApiError::request(StatusCode::BAD_REQUEST, format!("the body is no JSON: {e}"));
-    match serde_json::from_slice(&body.await?).map_err(not_json)? {
-        Value::Object(fields) => Ok(fields),
-        _ => Err(ApiError::request(StatusCode::BAD_REQUEST, "the body is no JSON object")),
-    }
+    request::object("body", &body.await?)
 }
 
 pub async fn speak(State(app): State<Arc<App>>, request: Request) -> ApiResult<Response> {
@@ -44,6 +40,7 @@ pub async fn speak(State(app): State<Arc<App>>, request: Request) -> ApiResult<R
     let text = ask.input.take().ok_or_else(|| ApiError::field("input", "is missing; expected the text to speak"))?;
     let transport = ask.transport;
     let prepared = ask.prepare(&app).await?;
+    let encoder = Encoder::new(prepared.format, prepared.rate_hz())?;
     let (mut utterance, _) = utterance::begin(&app, &prepared, Some(text)).await?;
     let seed = utterance.seed;
     // The status is said once something can be heard: until then it may still be an error.
@@ -53,9 +50,8 @@ pub async fn speak(State(app): State<Arc<App>>, request: Request) -> ApiResult<R
         Some(piece) => piece,
         None => return Err(ApiError::internal("the speech was lost; the log says why")),
     };
-    let encoder = Encoder::new(prepared.format, prepared.rate_hz());
     let mut response = match transport {
-        Transport::Whole => whole(utterance, first, encoder, prepared.format).await?,
+        Transport::Whole => whole(utterance, first, encoder).await?,
         Transport::Streamed | Transport::Sse => {
             let sse = transport == Transport::Sse;
             let reference_frames = reference_frames(&prepared);
@@ -98,34 +94,35 @@ fn last_line(stats: &Stats) -> Vec<u8> {
 }
 
 /// All of it at once.
-async fn whole(mut utterance: Utterance, first: Piece, mut encoder: Encoder, format: Format) -> ApiResult<Response> {
-    let (mut samples, mut codes, mut frame) = (Vec::new(), Vec::new(), 0);
+async fn whole(mut utterance: Utterance, first: Piece, mut encoder: Encoder) -> ApiResult<Response> {
+    let (mut bytes, mut samples, mut frame) = (Vec::new(), 0, 0);
     let mut piece = Some(first);
     loop {
         match piece {
-            Some(Piece::Sound(chunk)) => samples.extend(chunk.samples),
+            Some(Piece::Sound(chunk)) => {
+                samples += chunk.samples.len();
+                bytes.extend(encoder.push(&chunk.samples));
+            }
             Some(Piece::Frames(frames)) => {
-                codes.extend(lines(&frames, frame));
+                bytes.extend(lines(&frames, frame));
                 frame += frames.len();
             }
             Some(Piece::Word(_)) => {}
             Some(Piece::Ended(stats)) if was_ended(&stats) => {
                 return Err(ApiError::unavailable("the server is stopping"));
             }
-            Some(Piece::Ended(stats)) if format == Format::Codes => {
-                codes.extend(last_line(&stats));
-                return Ok(codes.into_response());
+            Some(Piece::Ended(stats)) => {
+                bytes.extend(match encoder.format() {
+                    Format::Codes => last_line(&stats),
+                    _ => encoder.end(),
+                });
+                return Ok([encoder.begin(Some(samples)), bytes].concat().into_response());
             }
-            Some(Piece::Ended(_)) => break,
             Some(Piece::Failed(error)) => return Err(error.into()),
             None => return Err(ApiError::internal("the speech was lost; the log says why")),
         }
         piece = utterance.pieces.recv().await;
     }
-    let mut bytes = encoder.begin(Some(samples.len()));
-    bytes.extend(encoder.push(&samples));
-    bytes.extend(encoder.end());
-    Ok(bytes.into_response())
 }
 
 /// An answer on its way. Hyper drops it when its client goes away, and with it the utterance.

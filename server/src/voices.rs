@@ -11,12 +11,17 @@ use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use qwentts::{Cloning, SavedVoice, audio};
 use serde_json::{Value, json};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
 const LONGEST_NAME: usize = 64;
+/// What is kept with a voice and told again, as vLLM-Omni's clients expect it: who agreed to it, who speaks, what file it was
+/// made of.
+const NOTES: [&str; 3] = ["consent", "speaker_description", MIME_TYPE];
+const MIME_TYPE: &str = "mime_type";
+const LONGEST_NOTE_BYTES: usize = 1024;
 
 /// Where voices are kept; `None` where none can be.
 #[derive(Clone)]
@@ -79,6 +84,9 @@ fn described(name: &str, voice: &SavedVoice, folder: &Folder) -> Value {
     if let Some(language) = &voice.language {
         said["language"] = json!(language);
     }
+    for (name, words) in voice.notes.iter().filter(|(name, _)| NOTES.contains(&name.as_str())) {
+        said[name] = json!(words);
+    }
     said
 }
 
@@ -120,9 +128,13 @@ async fn form(app: &App, mut parts: Multipart) -> ApiResult<Form> {
     let all = async {
         while let Some(part) = parts.next_field().await.map_err(wrong)? {
             let name = part.name().unwrap_or_default().to_owned();
+            let kind = part.content_type().map(str::to_owned);
             let bytes = part.bytes().await.map_err(wrong)?;
             match name.as_str() {
-                "audio_sample" => form.sample = Some(bytes.to_vec()),
+                "audio_sample" => {
+                    form.sample = Some(bytes.to_vec());
+                    kind.into_iter().for_each(|kind| drop(form.words.insert(MIME_TYPE.to_owned(), kind)));
+                }
                 _ => {
                     let word = String::from_utf8(bytes.to_vec()).map_err(|_| ApiError::field(&name, "is not UTF-8"))?;
                     form.words.insert(name, word);
@@ -141,15 +153,23 @@ pub async fn make(
     parts: Result<Multipart, MultipartRejection>,
 ) -> ApiResult<(StatusCode, Json<Value>)> {
     let parts = parts.map_err(|e| ApiError::request(e.status(), e.body_text()))?;
-    let Form { mut words, sample } = form(&app, parts).await?;
     app.voices.there()?;
+    let Form { mut words, sample } = form(&app, parts).await?;
     let name = words.remove("name").ok_or_else(|| ApiError::field("name", "is missing"))?;
     let path = app.voices.path(&name).ok_or_else(|| {
         ApiError::field("name", format!("is {name:?}; expected up to {LONGEST_NAME} letters, digits, - and _"))
     })?;
     let sample = sample.ok_or_else(|| ApiError::field("audio_sample", "is missing; expected a sound file"))?;
-    let _turn = app.turn_to_clone().await?;
+    let filled = |name: &str| words.get(name).filter(|word| !word.trim().is_empty()).cloned();
+    let cloning = Cloning { transcript: filled("ref_text"), language: filled("language"), ..Cloning::default() };
+    let notes: BTreeMap<_, _> = NOTES.iter().filter_map(|name| Some(((*name).to_owned(), filled(name)?))).collect();
+    if let Some((name, words)) = notes.iter().find(|(_, words)| words.len() > LONGEST_NOTE_BYTES) {
+        let what = format!("has {} bytes; expected {LONGEST_NOTE_BYTES} at most", words.len());
+        return Err(ApiError::field(name, what));
+    }
+    let turn = app.turn_to_clone().await?;
     app.off_thread(move |app| {
+        let _turn = turn; // until it is done, whoever still waits for it
         let model = models::find(app.models()?, words.get("model").map(String::as_str))?;
         let reserved = model.engine.voices().any(|preset| preset.eq_ignore_ascii_case(&name))
             || model.aliases.contains_key(&name.to_lowercase());
@@ -162,9 +182,7 @@ pub async fn make(
             let message = format!("there are {most} voices, as many as this server keeps; delete one first");
             return Err(ApiError { status: StatusCode::CONFLICT, ..ApiError::field("name", message) });
         }
-        let filled = |name: &str| words.get(name).filter(|word| !word.trim().is_empty()).cloned();
-        let cloning = Cloning { transcript: filled("ref_text"), language: filled("language"), ..Cloning::default() };
-        let voice = clone_voice("audio_sample", &sample, model, &cloning)?;
+        let voice = SavedVoice { notes, ..clone_voice("audio_sample", &sample, model, &cloning)? };
         // Whole or not at all: another name first.
         let unfinished = path.with_extension("unfinished");
         let written = voice

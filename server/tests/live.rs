@@ -243,6 +243,9 @@ fn what_cannot_be_done_is_said_and_the_session_goes_on() {
         assert!(answer["message"].as_str().unwrap().starts_with(words), "{message}: {answer}");
         assert!(answer["error"]["code"].is_string());
     }
+    live.send(json!({"type": "session.config", "speaker_embedding": vec![1; 200_000]}));
+    let many = "the message has more than 262144 bytes outside of its strings";
+    assert_eq!(live.next_json()["message"], many);
     live.0.send(Message::text("{")).unwrap();
     assert!(live.next_json()["message"].as_str().unwrap().starts_with("the message is no JSON"));
     live.0.send(Message::binary(vec![1, 2, 3])).unwrap();
@@ -285,6 +288,74 @@ fn silence_for_too_long_ends_the_session_and_frees_its_slot() {
     let Message::Close(Some(frame)) = live.next() else { panic!("not closed") };
     assert_eq!(frame.reason.as_str(), "nothing was said for too long");
     server.until("free", || server.speaking() == 0.0);
+}
+
+#[test]
+fn a_ping_keeps_a_session_and_no_slot() {
+    let server = Server::start(&["--idle-s", "1"]);
+    let mut live = Live::new(&server);
+    live.0.get_ref().set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+    let ping = |live: &mut Live| {
+        let _ = live.0.send(Message::Ping(Vec::new().into()));
+        live.0.read()
+    };
+    // As most clients do by themselves.
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_millis(2500) {
+        if let Ok(Message::Close(frame)) = ping(&mut live) {
+            panic!("closed: {frame:?}");
+        }
+    }
+    live.text("This has no end "); // and holds a slot
+    let began = Instant::now();
+    while !matches!(ping(&mut live), Ok(Message::Close(_))) {
+        assert!(began.elapsed() < support::PATIENCE, "the slot is held");
+    }
+    server.until("free", || server.speaking() == 0.0);
+}
+
+#[test]
+fn who_waits_for_a_slot_is_not_idle() {
+    let server = Server::start(&["--slots", "1", "--queue", "1", "--idle-s", "1"]);
+    let mut first = server
+        .ask(json!({"input": "This is a sentence that goes on. ".repeat(300), "non_streaming_mode": false,
+                                      "response_format": "codes"}));
+    first.next_piece().unwrap().unwrap();
+    let mut live = Live::new(&server);
+    live.text("Good morning.");
+    live.send(json!({"type": "input.done"}));
+    // Longer than anybody may be idle.
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(3) {
+        first.next_piece().unwrap().unwrap();
+    }
+    assert_eq!(server.metric("qwentts_queue{model=\"demo\"}"), 1.0);
+    drop(first);
+    assert!(live.hear().sound == said("Good morning.", &streaming("rms")));
+}
+
+/// The rest of a text whose beginning found no slot would be another text.
+#[test]
+fn a_text_whose_beginning_is_refused_is_not_spoken_from_its_middle() {
+    let server = Server::start(&["--slots", "1", "--queue", "0"]);
+    let mut holds = Live::new(&server);
+    holds.text("This goes on ");
+    server.until("held", || server.metric("qwentts_streams_live{model=\"demo\"}") == 1.0);
+    let mut live = Live::new(&server);
+    live.text("Do not ");
+    let refused = live.next_json();
+    assert_eq!((&refused["type"], &refused["error"]["code"]), (&json!("error"), &json!("rate_limit_exceeded")));
+    drop(holds);
+    server.until("free", || server.metric("qwentts_streams_live{model=\"demo\"}") == 0.0);
+    live.text("open the door.");
+    live.send(json!({"type": "input.flush"}));
+    live.send(json!({"type": "input.done"}));
+    let heard = live.hear();
+    assert_eq!((heard.sound.len(), heard.messages.len()), (0, 1), "{heard:?}");
+    assert_eq!(heard.of("session.done")["end"], "failed");
+    live.text("Good morning.");
+    live.send(json!({"type": "input.done"}));
+    assert!(live.hear().sound == said("Good morning.", &streaming("rms")));
 }
 
 #[test]

@@ -340,6 +340,7 @@ class ThePage(unittest.TestCase):
         page.goto(server.url)
         expect(page.locator("#server")).to_have_text("base on cpu")
         page.fill("#clone-name", "me")
+        page.fill("#clone-consent", "my own")
         page.click("#record")  # Chromium's false microphone beeps
         expect(page.locator("#recorded")).to_contain_text(re.compile(r"recording [2-9]\.\d s"), timeout=PATIENCE_MS)
         page.click("#record")
@@ -347,7 +348,7 @@ class ThePage(unittest.TestCase):
         page.click("#clone-save")
         expect(page.locator("#recorded")).to_have_text("me can speak now", timeout=PATIENCE_MS)
         expect(page.locator("#voice")).to_have_value("me")
-        expect(page.locator("#uploaded li")).to_contain_text("The quick brown fox")
+        expect(page.locator("#uploaded li")).to_contain_text("The quick brown fox jumps over the lazy dog.”, my own")
         self.assertTrue((pathlib.Path(folder.name) / "me.qvoice").exists())
         page.fill("#text", "Good night.")
         page.click("#speak")

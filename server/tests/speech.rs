@@ -46,6 +46,38 @@ fn every_format_carries_the_same_samples() {
     assert!(as_bytes(&samples(&answer.body)) == said(TEXT, &request("rms")));
 }
 
+/// `make opus`: what it sounds like is tested where it is made.
+#[cfg(feature = "opus")]
+#[test]
+fn opus_is_the_whole_speech_however_it_is_sent() {
+    let server = Server::start(&[]);
+    let body = |more: Value| {
+        let mut body = json!({"input": TEXT, "voice": "slt", "response_format": "opus"});
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        body
+    };
+    let streamed = server.speak(body(json!({})));
+    assert_eq!((streamed.status, streamed.headers["content-type"].as_str()), (200, "audio/ogg"));
+    assert!(streamed.pieces.len() > 2);
+    let last_position = |file: &[u8]| {
+        let mut packets = ogg::PacketReader::new(std::io::Cursor::new(file));
+        std::iter::from_fn(|| packets.read_packet().unwrap()).last().unwrap().absgp_page()
+    };
+    let head = streamed.body.windows(8).position(|at| at == b"OpusHead").unwrap();
+    let skip = u16::from_le_bytes([streamed.body[head + 10], streamed.body[head + 11]]);
+    let samples = said(TEXT, &request("slt")).len() as u64 / 2;
+    assert_eq!(last_position(&streamed.body), u64::from(skip) + 2 * samples);
+    let whole = server.speak(body(json!({"stream": false})));
+    assert_eq!(last_position(&whole.body), last_position(&streamed.body));
+    let events = server.speak(body(json!({"stream_format": "sse"}))).text();
+    let audio = events.lines().filter_map(|line| serde_json::from_str::<Value>(line.strip_prefix("data: ")?).ok());
+    let audio = audio.filter_map(|event| Some(STANDARD.decode(event["audio"].as_str()?).unwrap()));
+    assert!(audio.collect::<Vec<_>>().concat() == streamed.body);
+    let (param, message) = server.speak(body(json!({"sample_rate": 44_100}))).error(400);
+    assert_eq!(param.as_deref(), Some("sample_rate"));
+    assert_eq!(message, "sample_rate: is 44100, which opus has not; expected one of 8000, 16000, 24000, 48000");
+}
+
 #[test]
 fn sound_comes_as_it_is_made() {
     let server = Server::start(&[]);
@@ -163,7 +195,7 @@ fn rates_seeds_and_sampling_reach_the_engine() {
 #[test]
 fn voices_are_known_by_openais_names_and_the_tables() {
     let table = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(&table, "[voice_aliases]\nalloy = \"slt\"\nnarrator = \"rms\"\n").unwrap();
+    std::fs::write(&table, "[voice_aliases]\nalloy = \"slt\"\nNarrator = \"rms\"\n").unwrap();
     let server = Server::start(&["-c", table.path().to_str().unwrap()]);
     let (slt, rms) = (said(TEXT, &request("slt")), said(TEXT, &request("rms")));
     let cases = [("SLT", &slt), ("alloy", &slt), ("Alloy", &slt), ("narrator", &rms), ("nova", &rms), ("onyx", &slt)];
@@ -196,10 +228,10 @@ fn an_error_is_openais_and_names_the_field() {
         ),
         (json!({"input": "a", "model": "x"}), 404, Some("model"), "model: is \"x\"; this server has demo"),
         (
-            json!({"input": "a", "response_format": "opus"}),
+            json!({"input": "a", "response_format": "mp3"}),
             400,
             Some("response_format"),
-            "response_format: is \"opus\"; supported are wav, pcm, flac and codes",
+            "response_format: is \"mp3\"; supported are wav, pcm, flac",
         ),
         (json!({"input": "a", "language": "klingon"}), 400, Some("language"), "language: \"klingon\" is unknown"),
         (json!({"input": "a", "sample_rate": 23}), 400, Some("sample_rate"), "sample_rate: is 23; expected one of"),

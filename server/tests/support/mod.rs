@@ -150,8 +150,17 @@ impl Server {
 
     /// What it holds of memory, in kB.
     pub fn resident_kb(&self) -> usize {
+        self.memory_kb("VmRSS:")
+    }
+
+    /// The most that it has held.
+    pub fn peak_kb(&self) -> usize {
+        self.memory_kb("VmHWM:")
+    }
+
+    fn memory_kb(&self, what: &str) -> usize {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap();
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        let line = status.lines().find(|line| line.starts_with(what)).unwrap();
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
     }
 }

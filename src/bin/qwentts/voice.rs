@@ -110,7 +110,7 @@ impl Show {
             files::print_json(&serde_json::json!({
                 "model": voice.model, "language": voice.language, "width": voice.prompt.speaker_vector.len(),
                 "vector_length": length, "frames": frames(&voice).len(), "reference_s": reference_s,
-                "transcript": transcript, "transcript_ids": voice.transcript_ids,
+                "transcript": transcript, "transcript_ids": voice.transcript_ids, "notes": voice.notes,
             }))?;
             return Ok(Outcome::Done);
         }
@@ -123,8 +123,10 @@ impl Show {
         };
         let language = printable(voice.language.as_deref().unwrap_or("auto"));
         let width = voice.prompt.speaker_vector.len();
+        let note = |(name, words): (&String, &String)| format!("{}: {}\n", printable(name), printable(words));
+        let notes: String = voice.notes.iter().map(note).collect();
         files::print(&format!(
-            "model {}\nlanguage {language}\nspeaker vector of {width} numbers, length {length:.3}\n{way}\n",
+            "model {}\nlanguage {language}\nspeaker vector of {width} numbers, length {length:.3}\n{way}\n{notes}",
             voice.model
         ))?;
         Ok(Outcome::Done)
