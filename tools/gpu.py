@@ -167,7 +167,8 @@ def steps(options):
         if not options.recorded:
             raise RuntimeError("--recorded DIR is missing: what `make golden-full` wrote")
         env = GPU | {"QWENTTS_GOLDEN_FULL": str(Path(options.recorded).resolve())}
-        yield Piece("recorded", ["golden", *IGNORED, "at_full_size_too"], 240, env)
+        for test in ("golden", "voices"):
+            yield Piece(test, [test, *IGNORED, "at_full_size_too"], 240, env)
 
     storm = GPU | {"SOAK_SECONDS": "60"}
     return {
