@@ -6,7 +6,7 @@ mod folder;
 #[path = "support/run.rs"]
 mod run;
 
-use folder::{FILES, Folder, Stored, fails, hello, reference, say, speak};
+use folder::{FILES, Folder, Stored, base, fails, hello, reference, say, speak};
 use qwentts::cpu::Reference;
 use qwentts::model::Model;
 use qwentts::request::SamplingOptions;
@@ -170,6 +170,16 @@ fn an_index_that_disagrees_with_its_shards() {
 fn a_speaker_encoder_config_counts_in_a_base_model_alone() {
     let odd = json!({ "enc_dim": "wide" });
     Folder::new().set("config.json", "/speaker_encoder_config", odd).open();
+}
+
+#[test]
+fn a_codec_without_its_encoder_hears_nothing() {
+    let folder = base().set("speech_tokenizer/config.json", "/encoder_config", Value::Null);
+    let reference = folder.reference();
+    let error = reference.encode(&[0.1; 4000]).unwrap_err().to_string();
+    let file = folder.path("speech_tokenizer");
+    assert_eq!(error, format!("{}: holds no codec encoder (tensors encoder.*)", file.display()));
+    reference.speaker_vector(&[0.1; 4000]).unwrap();
 }
 
 #[test]

@@ -220,6 +220,17 @@ fn every_format_gives_the_same_sound() {
     let wav = file("short.wav");
     assert_eq!(wav, clip("short.wav"), "not a bit of 24 kHz mono is changed");
     assert_eq!(file("short.flac"), wav, "two channels alike are one");
+    // Nor does a file's name say what is in it.
+    let folder = tempfile::tempdir().unwrap();
+    let named = |name: &str, bytes: &[u8]| {
+        let path = folder.path().join(name);
+        fs::write(&path, bytes).unwrap();
+        audio::read(&path, 60.0).map_err(|e| e.to_string().replace(&path.display().to_string(), name))
+    };
+    let flac = fs::read(support::goldens().join("audio/short.flac")).unwrap();
+    assert!(["sound.wav", "sound.mp3", "sound"].into_iter().all(|name| named(name, &flac).as_ref() == Ok(&wav)));
+    let none = "text.wav: is no sound file that can be read; expected WAV, FLAC, MP3 or Ogg Vorbis";
+    assert_eq!(named("text.wav", b"hello there, this is text").unwrap_err(), none);
     for (name, worst) in [("short.ogg", 0.2), ("short.mp3", 0.2)] {
         let off = off(&file(name), &wav);
         println!("{name}: {off:.4} off");
