@@ -590,6 +590,30 @@ fn trace_hears_a_recording() {
     );
 }
 
+#[test]
+fn bench_measures_voices() {
+    let base = support::checkpoint("tiny-0b6-base", 1);
+    let words = ["--runs", "3", "--cancels", "0", "--live", "--text", "Yes."];
+    let bench = |more: &[&str]| done(&[&["bench", "-m", base.to_str().unwrap()][..], &words, more].concat()).out;
+    let figures: serde_json::Value = serde_json::from_slice(&bench(&["--json"])).unwrap();
+    let of = |path: &str| {
+        let value = figures.pointer(path).and_then(serde_json::Value::as_f64);
+        value.filter(|value| *value > 0.0 && *value < 1e6).unwrap_or_else(|| panic!("{path}: {figures}"))
+    };
+    for voice in ["new", "kept", "switched"] {
+        assert!(of(&format!("/prefix/{voice}/prefill")) < of(&format!("/prefix/{voice}/first_sound")));
+    }
+    // The codec hears 10 s first, and each new voice is new to it.
+    assert!(of("/prefix/kept/first_sound") < of("/prefix/new/first_sound"), "{figures}");
+    for figure in ["codec", "speaker", "voice", "speech_meanwhile/voices", "speech_meanwhile/frame"] {
+        of(&format!("/hear_10_s_ms/{figure}"));
+    }
+    let table = String::from_utf8(bench(&[])).unwrap();
+    for line in ["same beginning ", "10 s recording ", "speech meanwhile "] {
+        assert!(table.lines().any(|l| l.starts_with(line)), "{line}: {table}");
+    }
+}
+
 /// Each command of README's block that begins with the seeded checkpoint, but for its first, by a shell.
 #[test]
 #[cfg(unix)]
