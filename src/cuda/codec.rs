@@ -1,4 +1,4 @@
-//! The codec decoder on the device: frames to samples, streamed exactly. Owns its weights, the recordings, one for each width, and
+//! The codec decoder on the device: frames to samples, streamed exactly. Owns its weights, the recordings, two for each width, and
 //! each slot's memory. Its twin is `crate::cpu`'s codec. Nothing here waits for the device but where it says so.
 //!
 //! All signals are [time][channel], so that a convolution is a matrix over rows one behind the other, and its tail is a run of
