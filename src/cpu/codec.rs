@@ -59,7 +59,7 @@ impl Codec<'_> {
         samples
     }
 
-    /// Frames that more than `reach_frames` others will follow before any sample is wanted: what they leave is the
+    /// Frames that `reach_frames` others or more will follow before any sample is wanted: what they leave is the
     /// transformer's alone, a fiftieth of the work.
     pub fn skim(&self, slot: &mut CodecSlot, frames: &[Frame]) {
         for frames in frames.chunks(FRAMES_TOGETHER) {
