@@ -87,9 +87,9 @@ soak-c: ## the C tests and ten minutes of a C storm, both sides under AddressSan
 golden: $(OFFICIAL)/ready ## record the goldens of tests/golden again from the official package
 	for verb in tokenizer tiny voices demo; do $(OFFICIAL)/bin/python tests/golden/record.py $$verb || exit; done
 
-golden-full: $(OFFICIAL)/ready ## record one full-size case (0.6B, seeded) and compare with it; takes minutes and gigabytes, not in CI
+golden-full: $(OFFICIAL)/ready ## record full-size cases and voices (0.6B, seeded) and compare with them; takes minutes and gigabytes, not in CI
 	$(OFFICIAL)/bin/python tests/golden/record.py full full-0b6-base $(FULL)
-	QWENTTS_GOLDEN_FULL=$(CURDIR)/$(FULL) cargo test --release --locked --test golden at_full_size_too -- --ignored --nocapture
+	QWENTTS_GOLDEN_FULL=$(CURDIR)/$(FULL) cargo test --release --locked --test golden --test voices at_full_size_too -- --ignored --nocapture
 
 listen: $(EARS)/ready $(OFFICIAL)/ready $(PIPECAT)/ready ## speak 198 held-out sentences, let Whisper judge, compare with the official package; LISTEN="--limit 20 --voice rms" for less
 	cargo build --release --locked

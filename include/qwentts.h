@@ -36,7 +36,7 @@
 #define QWENTTS_ABI_MAJOR 0
 
 // Grows when something comes that was not there: tests/c/symbols.txt and tests/c/layout.c have what came with which.
-#define QWENTTS_ABI_MINOR 2
+#define QWENTTS_ABI_MINOR 3
 
 // In a number of `qwentts_stream_options`: as the model's own settings have it.
 #define QWENTTS_DEFAULT -1
@@ -272,6 +272,9 @@ typedef struct {
   const char *device;
   // How a GPU stores keys and values: "f32", or "bf16" for half the memory; NULL: "f32". NULL.
   const char *kv;
+  // Of those positions, how many may hold what prompts begin with: an instruction, or the words and codes of a voice's
+  // recording, which the next stream that begins the same then finds. 16 voices of 10 s take 1024. 0: none. 0. Since ABI 0.3.
+  uint64_t prefix_positions;
 } qwentts_engine_options;
 
 // What a stream is opened with. Fill it with `qwentts_stream_options_init`, then change what is to be other.

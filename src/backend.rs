@@ -86,8 +86,9 @@ pub trait Stepwise: Send + Sync {
         None
     }
     fn utterance(&self, sampling: Sampling, randomness: Randomness) -> Result<Box<dyn Utterance>>;
-    /// A codec that has heard nothing yet.
-    fn decoder(&self) -> Result<Box<dyn Decoder>>;
+    /// A codec that has heard these frames and no more: a voice's reference, or nothing. What it remembers of them is kept for
+    /// the next that is to have heard the same.
+    fn decoder(&self, behind: &[Frame]) -> Result<Box<dyn Decoder>>;
 }
 
 /// One utterance: the talker's and predictor's memory, the draws, and what the last talker step gave.

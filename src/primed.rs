@@ -9,11 +9,13 @@ const MOST: usize = 16;
 /// States by the frames that were heard.
 pub(crate) struct Primed<S>(Vec<(Vec<Frame>, S)>); // the last used at the end
 
-impl<S> Primed<S> {
-    pub fn new() -> Primed<S> {
+impl<S> Default for Primed<S> {
+    fn default() -> Primed<S> {
         Primed(Vec::new())
     }
+}
 
+impl<S> Primed<S> {
     /// The state after these frames; it is now the last used.
     pub fn find(&mut self, frames: &[Frame]) -> Option<&S> {
         let at = self.0.iter().position(|(heard, _)| heard == frames)?;
@@ -48,7 +50,7 @@ mod tests {
     #[test]
     fn the_one_not_used_for_longest_goes() {
         let reference = |i: usize| vec![[i as u16; 16], [1; 16]];
-        let mut primed = Primed::new();
+        let mut primed = Primed::default();
         (0..MOST).for_each(|i| primed.keep(reference(i), i));
         assert_eq!(primed.find(&reference(0)), Some(&0));
         assert_eq!(primed.find(&reference(0)[..1]), None);

@@ -76,7 +76,7 @@ impl Bare {
 
     /// A codec that has heard nothing yet.
     pub fn decoder(&self) -> Result<Decoder> {
-        Ok(Decoder(self.stepwise.decoder()?))
+        Ok(Decoder(self.stepwise.decoder(&[])?))
     }
 }
 
@@ -269,14 +269,14 @@ impl Speech {
     }
 
     /// The samples of these frames, which follow those of the last call. An in-context clone's codec has heard its
-    /// reference first, so that the first sample is right and none of the reference is given out.
+    /// reference first, here or in an earlier utterance of the same voice, so that the first sample is right and none of the
+    /// reference is given out.
     pub fn decode(&mut self, frames: &[Frame]) -> Result<Vec<f32>> {
         let decoder = match &mut self.decoder {
             Some(decoder) => decoder,
             None => {
-                let mut decoder = self.bare.decoder()?;
-                decoder.decode(self.prompt.reference_frames())?;
-                self.decoder.insert(decoder)
+                let behind = self.prompt.reference_frames();
+                self.decoder.insert(Decoder(self.bare.stepwise.decoder(behind)?))
             }
         };
         decoder.decode(frames)

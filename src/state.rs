@@ -32,6 +32,9 @@ pub struct CodecState {
     pub decoder_out: Row,
     /// Floats in all.
     pub floats: usize,
+    /// So many of the last frames are all that the convolutions behind the transformer remember: what comes before them leaves
+    /// `pre_conv`, `keys` and `values`, and nothing in any other row.
+    pub reach_frames: usize,
 }
 
 pub struct BlockState {
@@ -64,8 +67,30 @@ impl CodecState {
             blocks.push(BlockState { upsample, units: DILATIONS.into_iter().map(unit).collect() });
         }
         let decoder_out = row(channels, TAPS - 1);
-        CodecState { pre_conv, keys, values, depthwise, decoder_in, blocks, decoder_out, floats }
+        let reach_frames = reach_frames(config);
+        CodecState { pre_conv, keys, values, depthwise, decoder_in, blocks, decoder_out, floats, reach_frames }
     }
+
+    /// Of so many frames that are heard without a sample being wanted, and `more` to follow them: those that only the transformer
+    /// need hear.
+    pub fn early(&self, frames: usize, more: usize) -> usize {
+        (frames + more).saturating_sub(self.reach_frames).min(frames)
+    }
+}
+
+/// How far back the newest columns of every tail come from.
+fn reach_frames(config: &CodecConfig) -> usize {
+    // At the rate of the signal so far: the columns whose past is in the newest one, with it.
+    let (mut rate, mut reach) = (1, 0);
+    for ratio in &config.upsampling_ratios {
+        (rate, reach) = (rate * ratio, reach * ratio + TAPS - 1);
+    }
+    reach += TAPS - 1;
+    for up in &config.upsample_rates {
+        let units: usize = DILATIONS.iter().map(|d| (TAPS - 1) * d).sum();
+        (rate, reach) = (rate * up, (reach + 1) * up + units);
+    }
+    (reach + TAPS - 1).div_ceil(rate)
 }
 
 #[cfg(test)]
@@ -109,5 +134,7 @@ mod tests {
         assert_eq!(units, 112_320);
         assert_eq!(floats(&[&state.decoder_out]), 576);
         assert_eq!(state.floats, 1_298_496, "nothing besides, nothing over another");
+        // 18,009 samples.
+        assert_eq!(state.reach_frames, 10);
     }
 }

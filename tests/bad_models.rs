@@ -173,6 +173,15 @@ fn a_speaker_encoder_config_counts_in_a_base_model_alone() {
 }
 
 #[test]
+fn a_codec_without_its_encoder_speaks_and_hears_nothing() {
+    let folder = Folder::new().set("speech_tokenizer/config.json", "/encoder_config", Value::Null);
+    assert_eq!(speak(folder.reference(), 2), speak(reference(), 2));
+    let error = folder.reference().encode(&[0.1; 4000]).unwrap_err().to_string();
+    let file = folder.path("speech_tokenizer");
+    assert_eq!(error, format!("{}: holds no codec encoder (tensors encoder.*)", file.display()));
+}
+
+#[test]
 fn config_values_that_nobody_knows() {
     let talker = |field: &str| format!("/talker_config/{field}");
     let predictor = |field: &str| format!("/talker_config/code_predictor_config/{field}");

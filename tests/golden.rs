@@ -295,7 +295,8 @@ fn at_full_size_too() {
     let mut walked = 0;
     for entry in fs::read_dir(&folder).unwrap() {
         let path = entry.unwrap().path();
-        if path.extension().is_none_or(|e| e != "json") {
+        // voices.json is for tests/voices.rs.
+        if path.extension().is_none_or(|e| e != "json") || path.ends_with("voices.json") {
             continue;
         }
         let name = path.file_stem().unwrap().to_str().unwrap();

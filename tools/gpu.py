@@ -48,6 +48,8 @@ BOUNDS = {
     "a packet of one frame": (lambda d: d["codec_packet_ms"]["of_1"], 1.5),
     "first sound": (lambda d: d["first_sound_ms"], 20.0),
     "first sound of a cloned voice that is kept": (lambda d: d["prefix"]["kept"]["first_sound"], 6.0),
+    # The median of thirty less that of thirty others: under it is what they differ by without a switch.
+    "a switch to another that is kept": (lambda d: d["prefix"]["switched"]["first_sound"] - d["prefix"]["kept"]["first_sound"], 0.2),
     "10 s heard": (lambda d: d["hear_10_s_ms"]["voice"], 60.0),
 }
 # Short, so that weights without training, which rarely end, speak for some seconds and not for a minute.
@@ -167,7 +169,8 @@ def steps(options):
         if not options.recorded:
             raise RuntimeError("--recorded DIR is missing: what `make golden-full` wrote")
         env = GPU | {"QWENTTS_GOLDEN_FULL": str(Path(options.recorded).resolve())}
-        yield Piece("recorded", ["golden", *IGNORED, "at_full_size_too"], 240, env)
+        for test in ("golden", "voices"):
+            yield Piece(test, [test, *IGNORED, "at_full_size_too"], 240, env)
 
     storm = GPU | {"SOAK_SECONDS": "60"}
     return {

@@ -3,20 +3,19 @@
 //! pieces, so that nobody waits for the whole of it and nobody finishes what nobody wants any more.
 
 use super::codec::FRAMES_TOGETHER;
-use super::{CodecSlot, Reference, Slot, Step};
+use super::{CodecSlot, PrimedSlots, Reference, Slot, Step};
 use crate::backend::{Backend, Did, Done, SlotId, Took, Waker, Work};
 use crate::error::{Error, Result};
 use crate::frame::Frame;
 use crate::model::Model;
-use crate::primed::Primed;
 use crate::prompt::Position;
 use crate::request::{Randomness, Sampling};
 use rayon::prelude::*;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -33,11 +32,9 @@ pub struct Lanes {
     /// One such is on its way: many in a row are no more than one, and nobody may take them for long.
     woken: Arc<AtomicBool>,
     turns: Turns,
+    /// Those of the codec's lane.
     primed: PrimedSlots,
 }
-
-/// Codecs after the references of voices.
-type PrimedSlots = Arc<Mutex<Primed<Arc<CodecSlot>>>>;
 
 /// Which utterance a slot is at, counted by its releases: what belongs to an earlier one is of no interest any more.
 type Turn = u64;
@@ -60,9 +57,10 @@ enum FrameWork {
 
 /// What the codec is asked for. Only `Decode` is answered.
 enum CodecWork {
-    Prime(Vec<Frame>),
+    /// A part of a reference, and how many frames of it follow.
+    Prime(Vec<Frame>, usize),
     /// Behind the last of a reference, which is all of this.
-    Keep(Vec<Frame>, PrimedSlots),
+    Keep(Vec<Frame>),
     /// In place of those.
     StartFrom(Arc<CodecSlot>),
     Decode(Vec<Frame>),
@@ -87,9 +85,10 @@ impl Lanes {
         let (sender, done) = channel();
         let turns: Turns = (0..slots).map(|_| AtomicU64::new(0)).collect();
         let reference = || Reference::new(model.clone(), threads);
-        let frames = Lane::start("qwentts-frames", sender.clone(), turns.clone(), reference()?, speak)?;
-        let samples = Lane::start("qwentts-samples", sender.clone(), turns.clone(), reference()?, decode)?;
-        let primed = Arc::new(Mutex::new(Primed::new()));
+        let (speaks, sounds) = (reference()?, reference()?);
+        let primed = sounds.primed.clone();
+        let frames = Lane::start("qwentts-frames", sender.clone(), turns.clone(), speaks, speak)?;
+        let samples = Lane::start("qwentts-samples", sender.clone(), turns.clone(), sounds, decode)?;
         Ok(Lanes { frames, samples, done, wake: sender, woken: Arc::default(), turns, primed })
     }
 
@@ -107,16 +106,17 @@ impl Lanes {
 
     /// A slot's codec behind a reference: heard, or as an earlier one with the same left it.
     fn prime(&self, slot: SlotId, reference: Vec<Frame>) -> Result<()> {
-        let kept = lock(&self.primed).find(&reference).cloned();
-        if let Some(kept) = kept {
+        if let Some(kept) = self.primed.find(&reference) {
             return self.sample(slot, CodecWork::StartFrom(kept));
         }
+        let mut more = reference.len();
         for frames in reference.chunks(FRAMES_TOGETHER) {
-            self.sample(slot, CodecWork::Prime(frames.to_vec()))?;
+            more -= frames.len();
+            self.sample(slot, CodecWork::Prime(frames.to_vec(), more))?;
         }
         match reference.is_empty() {
             true => Ok(()),
-            false => self.sample(slot, CodecWork::Keep(reference, self.primed.clone())),
+            false => self.sample(slot, CodecWork::Keep(reference)),
         }
     }
 }
@@ -276,10 +276,6 @@ fn work<S: Send, W: Send>(
     }
 }
 
-fn lock(primed: &Mutex<Primed<Arc<CodecSlot>>>) -> MutexGuard<'_, Primed<Arc<CodecSlot>>> {
-    primed.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// What a panic said.
 fn words(panic: &(dyn std::any::Any + Send)) -> String {
     let said = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
@@ -323,17 +319,15 @@ fn decode(reference: &Reference, state: &mut Option<Sounder>, work: CodecWork) -
     let sounder = state.get_or_insert_with(|| Sounder { slot: reference.codec_slot(), failed: None });
     match (work, &sounder.failed) {
         // Only what was asked for is answered: the next decode says it.
-        (CodecWork::Prime(frames), _) => {
+        (CodecWork::Prime(frames, more), _) => {
             if sounder.failed.is_none() {
-                sounder.failed = reference.decode(&mut sounder.slot, &frames).err();
+                sounder.failed = reference.prime(&mut sounder.slot, &frames, more).err();
             }
             None
         }
-        (CodecWork::Keep(frames, primed), failed) => {
-            let mut primed = lock(&primed);
-            // Two that began at once have both heard it.
-            if failed.is_none() && primed.find(&frames).is_none() {
-                primed.keep(frames, Arc::new(sounder.slot.clone()));
+        (CodecWork::Keep(frames), failed) => {
+            if failed.is_none() {
+                reference.primed.keep(frames, &sounder.slot);
             }
             None
         }

@@ -24,6 +24,7 @@ use crate::backend::{self, Decoder, Heard, Listen, Recording, Step, Stepwise};
 use crate::error::{Error, Result};
 use crate::frame::{End, Frame, GROUPS, check_codes, check_finite};
 use crate::model::Model;
+use crate::primed::Primed;
 use crate::prompt::Position;
 use crate::request::{Randomness, Sampling};
 use crate::state::CodecState;
@@ -35,7 +36,7 @@ use simd::Threads;
 use speaker::SpeakerEncoder;
 use stack::Kv;
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use talker::{Talker, TalkerOutput};
 
 /// The model on the CPU. Results depend on the request alone, not on the number of threads.
@@ -44,6 +45,31 @@ pub struct Reference {
     pub model: Arc<Model>,
     threads: Threads,
     codec_state: CodecState,
+    primed: PrimedSlots,
+}
+
+/// Codecs behind the references of voices.
+#[derive(Clone, Default)]
+struct PrimedSlots(Arc<Mutex<Primed<Arc<CodecSlot>>>>);
+
+impl PrimedSlots {
+    fn lock(&self) -> MutexGuard<'_, Primed<Arc<CodecSlot>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The codec behind this reference, if one has heard it.
+    fn find(&self, reference: &[Frame]) -> Option<Arc<CodecSlot>> {
+        self.lock().find(reference).cloned()
+    }
+
+    /// Keeps a codec that has heard all of a reference, and no more.
+    fn keep(&self, reference: Vec<Frame>, slot: &CodecSlot) {
+        let mut primed = self.lock();
+        // Two that began at once have both heard it.
+        if primed.find(&reference).is_none() {
+            primed.keep(reference, Arc::new(slot.clone()));
+        }
+    }
 }
 
 /// One utterance: the talker's and predictor's memory, the draws, and what the last talker step gave.
@@ -65,7 +91,7 @@ impl Reference {
     /// `threads`: how many; `None` takes one per core.
     pub fn new(model: Arc<Model>, threads: Option<usize>) -> Result<Reference> {
         let codec_state = CodecState::new(&model.config.codec, codec::past_positions(&model.config.codec));
-        Ok(Reference { model, threads: Threads::new(threads)?, codec_state })
+        Ok(Reference { model, threads: Threads::new(threads)?, codec_state, primed: PrimedSlots::default() })
     }
 
     /// How many threads compute.
@@ -89,6 +115,19 @@ impl Reference {
     /// A codec that has heard nothing yet.
     pub fn codec_slot(&self) -> CodecSlot {
         CodecSlot::new(&self.codec_state)
+    }
+
+    /// A codec behind a voice's reference: heard now, or as an earlier one with the same left it.
+    fn codec_slot_behind(&self, reference: &[Frame]) -> Result<CodecSlot> {
+        if let Some(kept) = self.primed.find(reference) {
+            return Ok(CodecSlot::clone(&kept));
+        }
+        let mut slot = self.codec_slot();
+        if !reference.is_empty() {
+            self.prime(&mut slot, reference, 0)?;
+            self.primed.keep(reference.to_vec(), &slot);
+        }
+        Ok(slot)
     }
 
     fn talker(&self) -> Talker<'_> {
@@ -173,18 +212,29 @@ impl Reference {
     /// The next frames' samples: SAMPLES_PER_FRAME each, in [-1, 1]. Any cutting of the same frames gives the same
     /// samples. A code that no codebook has, and weights that are not finite, are errors.
     pub fn decode(&self, slot: &mut CodecSlot, frames: &[Frame]) -> Result<Vec<f32>> {
+        let samples = self.codec(slot, frames)?.decode(slot, frames);
+        match samples.iter().all(|s| s.is_finite()) {
+            true => Ok(samples),
+            false => Err(self.model.blame("codec decode", "samples are not finite")),
+        }
+    }
+
+    /// Hears a voice's reference or a part of it, behind which come `more` frames of it: the slot is as if they had been decoded.
+    pub(crate) fn prime(&self, slot: &mut CodecSlot, frames: &[Frame], more: usize) -> Result<()> {
+        let (early, late) = frames.split_at(self.codec_state.early(frames.len(), more));
+        self.codec(slot, early)?.skim(slot, early);
+        self.decode(slot, late).map(|_| ())
+    }
+
+    /// The codec, which takes these frames for this slot.
+    fn codec(&self, slot: &CodecSlot, frames: &[Frame]) -> Result<Codec<'_>> {
         let config = &self.model.config.codec;
         check_codes("codes", frames, config.codebook_size)?;
         if !slot.fits(&self.codec_state) {
             return Err(Error::request("slot", "belongs to a model with another codec"));
         }
         let weights = &self.model.weights.codec;
-        let codec = Codec { config, weights, threads: &self.threads, state: &self.codec_state };
-        let samples = codec.decode(slot, frames);
-        match samples.iter().all(|s| s.is_finite()) {
-            true => Ok(samples),
-            false => Err(self.model.blame("codec decode", "samples are not finite")),
-        }
+        Ok(Codec { config, weights, threads: &self.threads, state: &self.codec_state })
     }
 
     /// The frames of a recording, one for each 1920 samples begun: the codec's other half, which a clone's reference and
@@ -263,8 +313,8 @@ impl Stepwise for Arc<Reference> {
         Ok(Box::new(Utterance { reference: self.clone(), slot: self.slot(sampling, randomness) }))
     }
 
-    fn decoder(&self) -> Result<Box<dyn Decoder>> {
-        Ok(Box::new(Decoding { reference: self.clone(), slot: self.codec_slot() }))
+    fn decoder(&self, behind: &[Frame]) -> Result<Box<dyn Decoder>> {
+        Ok(Box::new(Decoding { reference: self.clone(), slot: self.codec_slot_behind(behind)? }))
     }
 }
 
@@ -305,5 +355,38 @@ struct Decoding {
 impl Decoder for Decoding {
     fn decode(&mut self, frames: &[Frame]) -> Result<Vec<f32>> {
         self.reference.decode(&mut self.slot, frames)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! Would catch: a reference that each utterance hears for itself, and a kept codec that is another's or gives other sound.
+    use super::*;
+    use crate::source::ModelSource;
+
+    #[test]
+    fn a_reference_is_heard_once_and_changes_no_bit() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/models/demo");
+        let model = Model::open(&ModelSource::Folder(folder.into())).unwrap();
+        let reference = Arc::new(Reference::new(model, Some(1)).unwrap());
+        // More than the codec's window.
+        let frames: Vec<Frame> = (0..100).map(|i| std::array::from_fn(|group| (7 * i + group as u16) % 60)).collect();
+        let (voice, speech) = frames.split_at(97);
+        let says = |behind: &[Frame]| reference.decoder(behind).unwrap().decode(speech).unwrap();
+        let kept = || reference.primed.lock().count();
+
+        let mut all = reference.decoder(&[]).unwrap();
+        all.decode(voice).unwrap();
+        let expected = all.decode(speech).unwrap();
+        assert_eq!(kept(), 0, "a codec that has heard nothing");
+        assert!(says(voice) == expected && says(voice) == expected && says(&[]) != expected);
+        assert_eq!(kept(), 1);
+        // What is kept is what speaks: under another's name it is heard as that one.
+        let behind_voice = reference.codec_slot_behind(voice).unwrap();
+        reference.primed.keep(frames[..3].to_vec(), &behind_voice);
+        assert!(says(&frames[..3]) == expected);
+
+        let wrong = [[u16::MAX; GROUPS]];
+        assert!(reference.decoder(&wrong).is_err() && kept() == 2, "codes that no codebook has");
     }
 }

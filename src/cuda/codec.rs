@@ -1,4 +1,4 @@
-//! The codec decoder on the device: frames to samples, streamed exactly. Owns its weights, the recordings, one for each width, and
+//! The codec decoder on the device: frames to samples, streamed exactly. Owns its weights, the recordings, two for each width, and
 //! each slot's memory. Its twin is `crate::cpu`'s codec. Nothing here waits for the device but where it says so.
 //!
 //! All signals are [time][channel], so that a convolution is a matrix over rows one behind the other, and its tail is a run of
@@ -27,9 +27,12 @@ const WIDEST: usize = WIDTHS[0];
 pub(crate) struct Codec {
     // Dropped in this order: a recording goes before what it touches.
     recordings: [Graph; WIDTHS.len()],
+    /// For frames whose samples nobody wants, nor those of what follows soon: the transformer alone.
+    skims: [Graph; WIDTHS.len()],
     _kernels: Arc<Kernels>,
     model: Arc<Model>,
     stream: Stream,
+    rows: CodecState,
     codes: Span<u32>,
     samples: Span<f32>,
     /// That of the slot whose turn it is.
@@ -94,7 +97,7 @@ impl Memory {
 }
 
 impl Codec {
-    /// Uploads the decoder, records each width, and runs it once. `progress` hears of bytes placed.
+    /// Uploads the decoder, records each width, and runs each once. `progress` hears of bytes placed.
     pub fn open(
         context: &Arc<Context>,
         kernels: &Arc<Kernels>,
@@ -119,30 +122,38 @@ impl Codec {
             capacity: config.sliding_window - 1 + WIDEST,
         };
         let desk = Desk::new(context, config)?;
-        let record = |frames: usize| {
-            // With the one matrix all weights, which share its block.
-            let touched =
-                [desk.buffers.clone(), vec![state.block.clone(), net.latent.numbers.buffer().clone()]].concat();
-            let launches =
-                Launches { net: &net, kernels, stream: &stream, config, desk: &desk, rows: &rows, state: &state };
-            Graph::record(&stream, touched, || launches.all(&kv, frames))
+        let record =
+            |frames: usize, sound: bool| {
+                // With the one matrix all weights, which share its block.
+                let touched =
+                    [desk.buffers.clone(), vec![state.block.clone(), net.latent.numbers.buffer().clone()]].concat();
+                let launches =
+                    Launches { net: &net, kernels, stream: &stream, config, desk: &desk, rows: &rows, state: &state };
+                Graph::record(&stream, touched, || {
+                    if sound { launches.all(&kv, frames) } else { launches.skim(&kv, frames) }
+                })
+            };
+        let record_all = |sound| -> Result<[Graph; WIDTHS.len()]> {
+            let [a, b, c, d] = WIDTHS.map(|frames| record(frames, sound));
+            Ok([a?, b?, c?, d?])
         };
-        let [a, b, c, d] = WIDTHS.map(record);
-        let recordings = [a?, b?, c?, d?];
+        let [recordings, skims] = [record_all(true)?, record_all(false)?];
         desk.codes.fill(&stream, 0)?;
-        recordings.iter().try_for_each(|recording| recording.launch(&stream))?;
+        recordings.iter().chain(&skims).try_for_each(|recording| recording.launch(&stream))?;
         stream.synchronize()?;
         Ok(Codec {
             recordings,
+            skims,
             _kernels: kernels.clone(),
             model: model.clone(),
             stream,
+            rows,
             codes: desk.codes,
             samples: desk.samples,
             state,
             resident: None,
             slots: (0..slots).map(|_| Slot::default()).collect(),
-            primed: Primed::new(),
+            primed: Primed::default(),
             packets: Vec::new(),
             events: Vec::new(),
             unheard: VecDeque::new(),
@@ -161,7 +172,7 @@ impl Codec {
     }
 
     /// Begins an utterance in a slot.
-    pub fn reset(&mut self, slot: SlotId) -> Result<()> {
+    fn reset(&mut self, slot: SlotId) -> Result<()> {
         self.begin(slot)?.fill(&self.stream, 0)
     }
 
@@ -219,6 +230,11 @@ impl Codec {
 
     /// The next frames of a slot to samples. Codes must be under the codebook's size.
     pub fn decode(&mut self, slot: SlotId, frames: &[Frame]) -> Result<Decoded> {
+        self.run(slot, frames, true)
+    }
+
+    /// The next frames of a slot, with their samples or without.
+    fn run(&mut self, slot: SlotId, frames: &[Frame], sound: bool) -> Result<Decoded> {
         let most = self.most_frames;
         if frames.len() > most - self.slots[slot].frames {
             return Err(Error::compute("codec decode", format!("more than {most} frames in one utterance")));
@@ -226,14 +242,17 @@ impl Codec {
         self.turn_to(slot)?;
         let start = self.mark()?;
         let (mut packets, mut left) = (Vec::new(), frames);
-        for (&width, recording) in WIDTHS.iter().zip(&self.recordings) {
+        let recordings = if sound { &self.recordings } else { &self.skims };
+        for (&width, recording) in WIDTHS.iter().zip(recordings) {
             while let Some((these, rest)) = left.split_at_checked(width) {
                 left = rest;
                 let mut packet = self.packets.pop().map_or_else(|| Packet::new(self.stream.context()), Ok)?;
                 packet.codes.write(0, &these.as_flattened().iter().map(|&code| code.into()).collect::<Vec<u32>>());
                 packet.codes.copy_to(&self.stream, 0, &self.codes.part(0..width * GROUPS))?;
                 recording.launch(&self.stream)?;
-                packet.samples.copy_from(&self.stream, 0, &self.samples.part(0..width * SAMPLES_PER_FRAME))?;
+                if sound {
+                    packet.samples.copy_from(&self.stream, 0, &self.samples.part(0..width * SAMPLES_PER_FRAME))?;
+                }
                 packets.push((packet, width));
             }
         }
@@ -241,18 +260,21 @@ impl Codec {
         Ok(Decoded { packets, start, end: self.mark()? })
     }
 
-    /// As `decode`, for frames whose samples nobody wants: a reference's. The slot's state is then the one that recordings know.
+    /// Hears a reference, whose samples nobody wants: the slot is as if it had been decoded. Its state is then the one that
+    /// recordings know.
     fn hear(&mut self, slot: SlotId, frames: &[Frame]) -> Result<()> {
         while let Some(decoded) = self.unheard.pop_front() {
             if !decoded.end.is_done()? {
                 self.unheard.push_front(decoded);
                 break;
             }
-            let _ = self.take(decoded); // nobody wants the samples, whatever they are
+            self.take_back(decoded);
         }
-        for frames in frames.chunks(WIDEST) {
-            let decoded = self.decode(slot, frames)?;
-            self.unheard.push_back(decoded);
+        let (early, late) = frames.split_at(self.rows.early(frames.len(), 0));
+        let early = early.chunks(WIDEST).map(|frames| (frames, false));
+        for (frames, sound) in early.chain(late.chunks(WIDEST).map(|frames| (frames, true))) {
+            let heard = self.run(slot, frames, sound)?;
+            self.unheard.push_back(heard);
         }
         Ok(())
     }
@@ -260,17 +282,22 @@ impl Codec {
     /// The samples of what is done. Weights that are not finite are an error.
     pub fn take(&mut self, decoded: Decoded) -> Result<Vec<f32>> {
         let mut samples = Vec::new();
-        for (packet, width) in decoded.packets {
+        for (packet, width) in &decoded.packets {
             let before = samples.len();
             samples.resize(before + width * SAMPLES_PER_FRAME, 0.0);
             packet.samples.read(0, &mut samples[before..]);
-            self.packets.push(packet);
         }
-        self.events.extend([decoded.start, decoded.end]);
+        self.take_back(decoded);
         match samples.iter().all(|sample| sample.is_finite()) {
             true => Ok(samples),
             false => Err(self.model.blame("codec decode", "samples are not finite")),
         }
+    }
+
+    /// Takes back what is done and of no interest any more.
+    fn take_back(&mut self, decoded: Decoded) {
+        self.packets.extend(decoded.packets.into_iter().map(|(packet, _)| packet));
+        self.events.extend([decoded.start, decoded.end]);
     }
 
     /// The end of the work so far.
@@ -501,22 +528,36 @@ struct Launches<'a> {
 pub(crate) type Tail = (Span<f32>, Span<f32>, usize);
 
 impl Launches<'_> {
-    /// The desk's codes of so many frames to its samples.
-    fn all(&self, kv: &Kv, frames: usize) -> Result<()> {
-        let &Launches { net, kernels, stream, config, desk, rows, state } = self;
-        let mut tails: Vec<Tail> = Vec::new();
-        let mut kept = |row: &Row, x: &Span<f32>| {
-            let tail = state.row(row);
-            tails.push((tail.clone(), x.clone(), row.channels));
-            tail
-        };
-        let of = |span: &Span<f32>, rows: usize, width: usize| span.part(0..rows * width);
+    /// The desk's codes of so many frames, without samples: what they leave to frames that come much later.
+    fn skim(&self, kv: &Kv, frames: usize) -> Result<()> {
+        let mut tails = Vec::new();
+        self.transform(kv, frames, &mut tails)?;
+        self.kernels.keep(self.stream, &tails, &self.state.position(), frames)
+    }
 
+    /// A row's tail of a signal, noted to be kept at the end.
+    fn kept(&self, tails: &mut Vec<Tail>, row: &Row, x: &Span<f32>) -> Span<f32> {
+        let tail = self.state.row(row);
+        tails.push((tail.clone(), x.clone(), row.channels));
+        tail
+    }
+
+    /// The desk's codes of so many frames through the transformer, [frames][latent_dim].
+    fn transform(&self, kv: &Kv, frames: usize, tails: &mut Vec<Tail>) -> Result<Span<f32>> {
+        let &Launches { net, kernels, stream, config, desk, rows, state } = self;
+        let of = |span: &Span<f32>, rows: usize, width: usize| span.part(0..rows * width);
         let [books, latent] = [&desk.books, &desk.latent].map(|span| of(span, frames, config.codebook_dim));
         kernels.rvq(stream, &net.books, &desk.codes.part(0..frames * GROUPS), &books)?;
         kernels.linear(stream, &net.latent, None, None, Finish::Store, &books, &latent)?;
         let x = of(&desk.x, frames, config.latent_dim);
-        kernels.conv(stream, &net.pre_conv, 1, Some(&kept(&rows.pre_conv, &latent)), &latent, &Put::rows(&x))?;
+        kernels.conv(
+            stream,
+            &net.pre_conv,
+            1,
+            Some(&self.kept(tails, &rows.pre_conv, &latent)),
+            &latent,
+            &Put::rows(&x),
+        )?;
         let h = of(&desk.h, frames, config.transformer.hidden);
         let Linear { weight, bias } = &net.input;
         kernels.linear(stream, weight, bias.as_ref(), None, Finish::Store, &x, &h)?;
@@ -524,6 +565,16 @@ impl Launches<'_> {
         let Linear { weight, bias } = &net.output;
         let norm = Some((&net.stack.norm, config.transformer.rms_eps));
         kernels.linear(stream, weight, bias.as_ref(), norm, Finish::Store, &h, &x)?;
+        Ok(x)
+    }
+
+    /// The desk's codes of so many frames to its samples.
+    fn all(&self, kv: &Kv, frames: usize) -> Result<()> {
+        let &Launches { net, kernels, stream, config, desk, rows, state } = self;
+        let mut tails = Vec::new();
+        let x = self.transform(kv, frames, &mut tails)?;
+        let mut kept = |row: &Row, x: &Span<f32>| self.kept(&mut tails, row, x);
+        let of = |span: &Span<f32>, rows: usize, width: usize| span.part(0..rows * width);
 
         let (mut x, mut len, width) = (x, frames, config.latent_dim);
         for ((up, [rows_in, rows_out]), row) in net.upsamples.iter().zip(&desk.upsampled).zip(&rows.depthwise) {

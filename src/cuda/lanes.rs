@@ -119,9 +119,10 @@ impl Lanes {
         let start = frames.mark()?;
         match work {
             Work::Prefill { positions, fixed, reference, sampling, randomness } => {
-                codec.begin_behind(slot, &reference)?;
                 frames.begin(slot, sampling, &randomness)?;
                 frames.prefill(slot, &positions, fixed, None)?;
+                // Beside the prompt, which the device has by now: no sound is due before it is done.
+                codec.begin_behind(slot, &reference)?;
                 frames.step(slot, start, None, None, None, true)
             }
             Work::Step { text, may_end } => frames.step(slot, start, Some(text), None, None, may_end),

@@ -98,9 +98,10 @@ impl Stepwise for Gpu {
         }))
     }
 
-    fn decoder(&self) -> Result<Box<dyn backend::Decoder>> {
+    fn decoder(&self, behind: &[Frame]) -> Result<Box<dyn backend::Decoder>> {
+        check_codes("codes", behind, self.model.config.codec.codebook_size)?;
         let held = self.decoders.hold("decoder")?;
-        lock(&self.loaded).codec.reset(held.slot)?;
+        lock(&self.loaded).codec.begin_behind(held.slot, behind)?;
         Ok(Box::new(Decoder { model: self.model.clone(), loaded: self.loaded.clone(), held }))
     }
 }

@@ -31,7 +31,7 @@ use voice::qwentts_voice;
 /// Grows when something that was promised changes; the library's soname has it.
 pub const QWENTTS_ABI_MAJOR: u32 = 0;
 /// Grows when something comes that was not there: tests/c/symbols.txt and tests/c/layout.c have what came with which.
-pub const QWENTTS_ABI_MINOR: u32 = 2;
+pub const QWENTTS_ABI_MINOR: u32 = 3;
 
 /// What a call came to. Zero is done, positive is a state, negative a failure whose text `qwentts_last_error` has. Where a
 /// call fails, what it would have written is left as it was, unless its comment says otherwise.

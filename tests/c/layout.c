@@ -10,9 +10,9 @@
 #define SIZE(type, expected) SAME(type, sizeof(type), expected)
 
 /* A line that is new or other here is of a new minor, which stands behind it: 0.1 where nothing does. */
-SAME(abi_minor, QWENTTS_ABI_MINOR, 2);
+SAME(abi_minor, QWENTTS_ABI_MINOR, 3);
 SIZE(qwentts_status, 4);
-SIZE(qwentts_engine_options, 48);
+SIZE(qwentts_engine_options, 56); /* 0.3 */
 AT(qwentts_engine_options, struct_size, 0);
 AT(qwentts_engine_options, slots, 4);
 AT(qwentts_engine_options, queue, 8);
@@ -21,6 +21,7 @@ AT(qwentts_engine_options, kv_positions, 16);
 AT(qwentts_engine_options, model, 24);
 AT(qwentts_engine_options, device, 32);
 AT(qwentts_engine_options, kv, 40);
+AT(qwentts_engine_options, prefix_positions, 48); /* 0.3 */
 SIZE(qwentts_stream_options, 152); /* 0.2 */
 AT(qwentts_stream_options, struct_size, 0);
 AT(qwentts_stream_options, sample_rate_hz, 4);

@@ -435,40 +435,52 @@ class Distances:
         MimiEuclideanCodebook.quantize = self.original
 
 
+def hear_clips(official, kind, seed):
+    """What the official encoders make of each clip."""
+    recorded = []
+    for name, samples in material.CLIPS.items():
+        with Distances() as distances:
+            (item,) = official.heard({"ref_audio": f"{name}.wav", "ref_text": "-"})
+        codes = item.ref_code.tolist()
+        assert len(codes) == -(-samples // SAMPLES_PER_FRAME)
+        # The order of the calls: the semantic table, then the acoustic ones, of which the first 15 count.
+        margins = np.array(distances.margins[:GROUPS]).T[: len(codes)]
+        recorded.append({
+            "checkpoint": kind, "seed": seed, "audio": f"{name}.wav", "codes": codes,
+            "margins": [[float(f"{margin:.4g}") for margin in row] for row in margins],
+            "speaker_vector": [float(x) for x in item.ref_spk_embedding],
+        })
+        print(
+            f"{kind} {name}: {len(codes)} frames, {len(np.unique(codes))} different codes, smallest margin {margins.min():.2g}", flush=True
+        )
+    return recorded
+
+
+def save_voices(path, recorded):
+    lines = ",\n".join(json.dumps(voice, separators=(",", ":")) for voice in recorded)
+    path.write_text(f"[\n{lines}\n]\n")
+
+
 def voices():
     """What the official encoders make of the clips: voices.json, and the clips' mel spectrograms."""
     seeded.list_kinds()
     write_clips()
     recorded, mels = [], {}
+    original_mel = modeling_qwen3_tts.mel_spectrogram
 
     def mel_and_note(samples, **settings):
         mel = original_mel(samples, **settings)
         mels[samples.shape[1]] = mel[0].T.numpy()
         return mel
 
+    modeling_qwen3_tts.mel_spectrogram = mel_and_note
     for kind, seed in [("tiny-0b6-base", 1), ("tiny-1b7-base", 2)]:
         with tempfile.TemporaryDirectory() as checkpoint:
             seeded.make(kind, seed, checkpoint)
-            official = Official(checkpoint)
-            for name, samples in material.CLIPS.items():
-                original_mel, modeling_qwen3_tts.mel_spectrogram = modeling_qwen3_tts.mel_spectrogram, mel_and_note
-                with Distances() as distances:
-                    (item,) = official.heard({"ref_audio": f"{name}.wav", "ref_text": "-"})
-                modeling_qwen3_tts.mel_spectrogram = original_mel
-                codes = item.ref_code.tolist()
-                assert len(codes) == -(-samples // SAMPLES_PER_FRAME)
-                # The order of the calls: the semantic table, then the acoustic ones, of which the first 15 count.
-                margins = np.array(distances.margins[:GROUPS]).T[: len(codes)]
-                recorded.append({
-                    "checkpoint": kind, "seed": seed, "audio": f"{name}.wav", "codes": codes,
-                    "margins": [[float(f"{margin:.4g}") for margin in row] for row in margins],
-                    "speaker_vector": [float(x) for x in item.ref_spk_embedding],
-                })
-                print(f"{kind} {name}: {len(codes)} frames, {len(np.unique(codes))} different codes, smallest margin {margins.min():.2g}")
+            recorded += hear_clips(Official(checkpoint), kind, seed)
     for name, samples in material.CLIPS.items():
         np.save(HERE / f"audio/{name}.mel.npy", np.ascontiguousarray(mels[samples], "<f4"))
-    lines = ",\n".join(json.dumps(voice, separators=(",", ":")) for voice in recorded)
-    (HERE / "voices.json").write_text(f"[\n{lines}\n]\n")
+    save_voices(HERE / "voices.json", recorded)
 
 
 def add_sums(sums):
@@ -478,7 +490,7 @@ def add_sums(sums):
 
 
 def full(kind, out):
-    """Cases at published size, beside their checkpoint, outside the tree."""
+    """Cases at published size and what the encoders make of the clips, beside their checkpoint, outside the tree."""
     seed, out = 1, Path(out)
     checkpoint = out / f"{kind}-{seed}"
     if not (checkpoint / "speech_tokenizer/model.safetensors").exists():
@@ -488,6 +500,9 @@ def full(kind, out):
     begin = time.monotonic()
     official = Official(checkpoint)
     print(f"loaded in {time.monotonic() - begin:.0f} s", flush=True)
+    begin = time.monotonic()
+    save_voices(out / "voices.json", hear_clips(official, kind, seed))
+    print(f"heard the clips in {time.monotonic() - begin:.0f} s", flush=True)
     for name, request in material.full_cases(kind):
         begin = time.monotonic()
         output = record_case(
@@ -522,7 +537,7 @@ def main():
     verb = verbs.add_parser("tiny", help="the tiny checkpoints' lists and sums, and cases/")
     verb.add_argument("prefix", nargs="?", default="", help="only the cases whose name begins so; the others stay as they are")
     verbs.add_parser("voices", help="audio/ and voices.json: recordings, and what the official encoders make of them")
-    verb = verbs.add_parser("full", help="cases at published size")
+    verb = verbs.add_parser("full", help="cases and voices at published size")
     verb.add_argument("kind", choices=["full-0b6-base", "full-1b7-base"])
     verb.add_argument("out", type=Path, help="a folder outside the tree; the checkpoint is made in it")
     verbs.add_parser("demo", help="demo.json, the codes of models/demo")

@@ -9,6 +9,7 @@ use qwentts::frame::{GROUPS, SAMPLE_RATE, SAMPLES_PER_FRAME};
 use qwentts::listener::Listener;
 use qwentts::model::Model;
 use qwentts::request::{ReferenceSpeech, Request, Voice, VoicePrompt};
+use qwentts::speech::{Speech, Text};
 use qwentts::voice::{Cloning, SavedVoice};
 use qwentts::{Device, audio};
 use std::path::Path;
@@ -174,6 +175,28 @@ fn a_kept_reference_changes_no_bit_and_the_oldest_goes() {
     for (request, expected) in requests.iter().zip(&expected).step_by(5) {
         assert!(say(&engine(&model, 1), TEXTS[1], request).unwrap() == *expected);
     }
+}
+
+#[test]
+#[ignore = "needs an NVIDIA GPU"]
+fn the_bare_loop_hears_a_reference_once() {
+    let model = open(&support::checkpoint("tiny-0b6-base", 1));
+    let bare = support::bare(model.clone(), Some(1));
+    let voices = || bare.memory().map(|memory| memory.voices_bytes);
+    assert!(voices().is_none_or(|bytes| bytes == 0));
+    let (mut expected, mut one) = (None, None);
+    let (frames, request) = ([[3; GROUPS]; 5], cloned(&model, 1, 30));
+    for _ in 0..3 {
+        let mut speech = Speech::new(&bare, Text::Whole(TEXTS[1].into()), &request).unwrap();
+        let sound = speech.decode(&frames).unwrap();
+        assert!(sound == *expected.get_or_insert_with(|| sound.clone()), "other sound from a copy");
+        assert!(voices() == *one.get_or_insert_with(voices) && voices() != Some(0), "kept again, or never");
+    }
+    // As where it is heard in front of them.
+    let Voice::Cloned(VoicePrompt { reference: Some(reference), .. }) = &request.voice else { panic!() };
+    let mut decoder = bare.decoder().unwrap();
+    decoder.decode(&reference.frames).unwrap();
+    assert!(Some(decoder.decode(&frames).unwrap()) == expected);
 }
 
 #[test]

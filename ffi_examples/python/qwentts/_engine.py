@@ -35,6 +35,7 @@ class Engine:
         threads: Optional[int] = None,
         kv: Optional[str] = None,
         kv_positions: Optional[int] = None,
+        prefix_positions: Optional[int] = None,
     ):
         """Opens a model and waits until its weights are where they are to be, which for a large one on a GPU is seconds.
 
@@ -43,9 +44,12 @@ class Engine:
         slots: streams that speak at the same time, 16. queue: streams besides that may wait, 64; beyond it speak raises `Busy`.
         threads: of the CPU; None: one per core. Results do not depend on it.
         kv: how a GPU stores keys and values, "f32" (None) or "bf16". kv_positions: how many of them; None: what memory holds.
+        prefix_positions: of these, how many may hold what prompts begin with, an instruction or a voice's recording, so that the
+        next stream that begins the same speaks sooner: 1024 for 16 voices of 10 s; None: none.
         """
         raw = fresh(EngineOptions)
-        named = dict(device=device, slots=slots, queue=queue, threads=threads, kv=kv, kv_positions=kv_positions)
+        named = dict(device=device, slots=slots, queue=queue, threads=threads, kv=kv)
+        named.update(kv_positions=kv_positions, prefix_positions=prefix_positions)
         named["model"] = None if model is None else os.fspath(model)
         for name, value in named.items():
             if value is not None:

@@ -20,7 +20,7 @@ from ctypes import POINTER, c_char, c_char_p, c_double, c_float, c_int32, c_int6
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, Optional, Type, cast
 
-ABI_MAJOR, ABI_MINOR = 0, 2
+ABI_MAJOR, ABI_MINOR = 0, 3
 OK, END, AGAIN = 0, 1, 2
 CODES_PER_FRAME = 16
 
@@ -140,6 +140,7 @@ class EngineOptions(ctypes.Structure):
         ("model", c_char_p),
         ("device", c_char_p),
         ("kv", c_char_p),
+        ("prefix_positions", c_uint64),
     ]
 
 

@@ -13,6 +13,7 @@ use qwentts::request::{Layout, Output, Randomness, ReferenceSpeech, Request, Voi
 use qwentts::speech::{Bare, Speech, Text};
 use qwentts::voice::{Cloning, SavedVoice};
 use serde::Serialize;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 /// Measure first sound, time per frame by part, gaps between chunks, cancels, and speech from live text
@@ -70,7 +71,7 @@ struct Figures {
     /// The whole text at once; medians over the runs.
     first_sound_ms: f64,
     prefill_ms: f64,
-    /// On a GPU, of a model whose prompts can begin with more than a voice.
+    /// Of a Base model; on a GPU also of one that takes an instruction.
     #[serde(skip_serializing_if = "Option::is_none")]
     prefix: Option<Prefix>,
     /// Of a Base model.
@@ -110,17 +111,33 @@ struct HearMs {
     speaker: f64,
     /// To a voice that speaks in context, which is both.
     voice: f64,
+    /// The engine speaking while another thread makes one such voice after another.
+    speech_meanwhile: Meanwhile,
 }
 
-/// What a stream gains where an earlier one's prompt began the same: with an instruction, or with a reference of 10 s and its
-/// words, behind which the codec's state is kept as well.
+#[derive(Serialize)]
+struct Meanwhile {
+    /// Voices that were made in that time.
+    voices: usize,
+    /// As `frame_ms.whole`.
+    frame: f64,
+    /// As `chunk_gap_ms`.
+    chunk_gap: Spread,
+}
+
+/// What a stream gains where an earlier one's prompt began the same: with a voice's reference of 10 s and its words, behind
+/// which the codec's state is kept as well; or with an instruction. Two such beginnings take turns, and each run has two of its
+/// own; medians.
 #[derive(Serialize)]
 struct Prefix {
     /// Positions that were kept.
     positions: usize,
-    /// The first stream whose prompt begins so, and the second; medians over the runs, each of which begins in a new way.
+    /// The first stream that begins so: nothing of it is kept.
     new: PrefixMs,
+    /// A later one, right behind one that began the same.
     kept: PrefixMs,
+    /// A later one, right behind one that began in the other way, which is kept as well: the voice was switched.
+    switched: PrefixMs,
 }
 
 #[derive(Serialize)]
@@ -271,7 +288,7 @@ impl Bench {
         });
         let live = live.collect::<Result<Vec<_>>>()?;
         let prefix = self.prefix(&engine, &request)?;
-        let hear_10_s_ms = self.recording(&engine)?;
+        let hear_10_s_ms = self.recording(&engine, &request)?;
         let mut figures = Figures {
             version: env!("CARGO_PKG_VERSION"),
             device: engine.device().to_owned(),
@@ -336,40 +353,52 @@ impl Bench {
         Ok(median(packets.collect::<Result<Vec<_>>>()?.into_iter()))
     }
 
-    /// Two streams with the same beginning, one after the other.
+    /// Streams with two beginnings that are kept, which take turns.
     fn prefix(&self, engine: &Engine, request: &Request) -> Result<Option<Prefix>> {
+        const ROUNDS: usize = 5;
         let config = &engine.model().config;
-        let beginning = |run: u64| {
+        let beginning = |which: u64| {
             let mut request = request.clone();
             match &mut request.voice {
                 Voice::Cloned(voice) => {
-                    voice.speaker_vector[0] = run as f32 / 1e4;
-                    let frames = (0..125).map(|i| [(i % config.codes) as u16; GROUPS]).collect();
+                    // All of it new: of codes that were heard before, the codec's state would be kept.
+                    voice.speaker_vector[0] = which as f32 / 1e4;
+                    let mut frames: Vec<_> = (0..125).map(|i| [(i % config.codes) as u16; GROUPS]).collect();
+                    let digits = (0..GROUPS as u32).map(|at| (which >> (4 * at) & 15) as u16);
+                    frames[0].iter_mut().zip(digits).for_each(|(code, digit)| *code = digit);
                     voice.reference = Some(ReferenceSpeech { frames, transcript: TEXT.to_owned() });
                 }
-                _ => request.instruct = Some(format!("Slowly and warmly, as on evening {run:05} by the fire.")),
+                _ => request.instruct = Some(format!("Slowly and warmly, as on evening {which:05} by the fire.")),
             }
             request.sampling.max_new_tokens = Some(3);
             request
         };
-        if engine.memory().is_none() || config.kind != ModelKind::Base && !config.takes_instruct() {
+        // The CPU keeps nothing of an instruction.
+        if config.kind != ModelKind::Base && (engine.memory().is_none() || !config.takes_instruct()) {
             return Ok(None);
         }
-        let (mut new, mut kept) = (Vec::new(), Vec::new());
+        let (mut new, mut kept, mut switched) = (Vec::new(), Vec::new(), Vec::new());
+        let said = |to: &mut Vec<Stats>, request: &Request| {
+            hear(engine, &self.text, request).map(|heard| to.push(heard.stats))
+        };
         for run in 0..self.runs {
-            let request = beginning(run);
-            new.push(hear(engine, &self.text, &request)?.stats);
-            kept.push(hear(engine, &self.text, &request)?.stats);
+            let both = [2 * run, 2 * run + 1].map(beginning);
+            both.iter().try_for_each(|request| said(&mut new, request))?;
+            for request in both.iter().cycle().take(2 * ROUNDS) {
+                said(&mut switched, request)?; // the last spoke with the other
+                said(&mut kept, request)?;
+            }
         }
         let ms = |all: &[Stats]| PrefixMs {
             prefill: median(all.iter().map(|stats| stats.prefill_ms)),
             first_sound: median(all.iter().map(|stats| stats.first_sound_ms.unwrap_or(0.0))),
         };
-        Ok(Some(Prefix { positions: kept[0].prefix_positions, new: ms(&new), kept: ms(&kept) }))
+        let positions = kept[0].prefix_positions;
+        Ok(Some(Prefix { positions, new: ms(&new), kept: ms(&kept), switched: ms(&switched) }))
     }
 
     /// Hears 10 s of a made-up sound; once before, for what is loaded then.
-    fn recording(&self, engine: &Engine) -> Result<Option<HearMs>> {
+    fn recording(&self, engine: &Engine, request: &Request) -> Result<Option<HearMs>> {
         if engine.model().config.kind != ModelKind::Base {
             return Ok(None);
         }
@@ -384,11 +413,41 @@ impl Bench {
             });
             Ok(median(took.collect::<Result<Vec<_>>>()?.into_iter()))
         };
+        let create = || SavedVoice::create(listener, &sound, &cloning).map(|_| ());
         Ok(Some(HearMs {
             codec: of(&|| listener.encode(&sound).map(|_| ()))?,
             speaker: of(&|| listener.speaker_vector(&sound).map(|_| ()))?,
-            voice: of(&|| SavedVoice::create(listener, &sound, &cloning).map(|_| ()))?,
+            voice: of(&create)?,
+            speech_meanwhile: self.meanwhile(engine, request, &create)?,
         }))
+    }
+
+    /// Speaks while another thread makes voices.
+    fn meanwhile(
+        &self,
+        engine: &Engine,
+        request: &Request,
+        create: &(dyn Fn() -> Result<()> + Sync),
+    ) -> Result<Meanwhile> {
+        let over = AtomicBool::new(false);
+        let (runs, made) = std::thread::scope(|scope| {
+            let making = scope.spawn(|| {
+                let mut voices = 0;
+                while !over.load(Relaxed) {
+                    create()?;
+                    voices += 1;
+                }
+                Ok(voices)
+            });
+            let runs = (0..self.runs).map(|_| hear(engine, &self.text, request)).collect::<Result<Vec<_>>>();
+            over.store(true, Relaxed);
+            let made: Result<usize> = making.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            (runs, made)
+        });
+        let runs = runs?;
+        let gaps: Vec<f64> = runs.iter().flat_map(|run| run.stats.chunk_gaps_ms.clone()).collect();
+        let frame = median(runs.iter().map(|run| run.wall_s * 1e3 / run.stats.frames as f64));
+        Ok(Meanwhile { voices: made?, frame, chunk_gap: spread(&gaps) })
     }
 
     /// Cancels at moments spread over the whole utterance.
@@ -593,15 +652,20 @@ impl Figures {
         row("said", format!("{} text tokens, {sound_s:.2} s of speech, {} runs", self.text_tokens, self.runs));
         row("first sound", ms(self.first_sound_ms));
         row("prompt", format!("{} for {} positions", ms(self.prefill_ms), self.prompt_positions));
-        if let Some(Prefix { positions, new, kept }) = &self.prefix {
-            let both = |what: &str, new, kept| format!("{what} {}, kept {}", ms(new), ms(kept));
-            let [sound, prompt] =
-                [both("first sound", new.first_sound, kept.first_sound), both("prompt", new.prefill, kept.prefill)];
+        if let Some(Prefix { positions, new, kept, switched }) = &self.prefix {
+            let all = |what: &str, of: &dyn Fn(&PrefixMs) -> f64| {
+                let [new, kept, switched] = [new, kept, switched].map(|ms| format!("{:.2}", of(ms)));
+                format!("{what} {new}, kept {kept}, switched {switched} ms")
+            };
+            let [sound, prompt] = [all("first sound", &|ms| ms.first_sound), all("prompt", &|ms| ms.prefill)];
             row("same beginning", format!("{positions} positions kept; {sound}; {prompt}"));
         }
-        if let Some(HearMs { codec, speaker, voice }) = self.hear_10_s_ms {
+        if let Some(HearMs { codec, speaker, voice, speech_meanwhile }) = &self.hear_10_s_ms {
             let parts = format!("codes {codec:.1}, speaker vector {speaker:.1}");
-            row("10 s recording", format!("{} for a voice; alone {parts} ms", ms(voice)));
+            row("10 s recording", format!("{} for a voice; alone {parts} ms", ms(*voice)));
+            let Meanwhile { voices, frame, chunk_gap } = speech_meanwhile;
+            let gap = format!("gap between chunks p99 {:.1} ms", chunk_gap.p99);
+            row("speech meanwhile", format!("{voices} voices made; a frame {frame:.2} ms, {gap}"));
         }
         let f = &self.frame_ms;
         let parts = format!("talker {:.2}, predictor {:.2}, codec {:.2}", f.talker, f.predictor, f.codec);
