@@ -20,6 +20,12 @@ pub struct Model {
 }
 
 impl Model {
+    /// The embedded model, for tests: from the tree, whatever the build's features.
+    #[cfg(test)]
+    pub(crate) fn demo() -> Arc<Model> {
+        Model::open(&ModelSource::Folder(concat!(env!("CARGO_MANIFEST_DIR"), "/models/demo").into())).unwrap()
+    }
+
     /// Opens and checks every part; weights stay in their files. Errors name the file and what it should hold.
     pub fn open(source: &ModelSource) -> Result<Arc<Model>> {
         let config = Config::open(source)?;

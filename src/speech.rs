@@ -324,11 +324,9 @@ mod tests {
     use super::*;
     use crate::model::Model;
     use crate::request::{Randomness, SamplingOptions, Voice};
-    use crate::source::ModelSource;
 
     fn speech(text: Text, request: Request) -> Speech {
-        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/models/demo");
-        let model = Model::open(&ModelSource::Folder(folder.into())).unwrap();
+        let model = Model::demo();
         let reference = Arc::new(Reference::new(model, Some(1)).unwrap());
         let voice = Voice::Preset("slt".into());
         Speech::new(reference, text, &Request { voice, layout: Some(Layout::Streaming), ..request }).unwrap()

@@ -60,19 +60,23 @@ impl Format {
         }
     }
 
-    /// Why it cannot have this rate, if it cannot.
-    pub fn refuses(self, rate_hz: u32) -> Option<String> {
+    /// The rates that it can have; where there are none, any.
+    fn rates_hz(self) -> &'static [u32] {
         match self {
             #[cfg(feature = "opus")]
-            Format::Opus if !opus::RATES_HZ.contains(&rate_hz) => {
-                let known = opus::RATES_HZ.map(|rate| rate.to_string()).join(", ");
-                Some(format!("is {rate_hz}, which opus has not; expected one of {known}"))
-            }
-            _ => {
-                let _ = rate_hz;
-                None
-            }
+            Format::Opus => &opus::RATES_HZ,
+            _ => &[],
         }
+    }
+
+    /// Why it cannot have this rate, if it cannot.
+    pub fn refuses(self, rate_hz: u32) -> Option<String> {
+        let rates = self.rates_hz();
+        if rates.is_empty() || rates.contains(&rate_hz) {
+            return None;
+        }
+        let known: Vec<String> = rates.iter().map(u32::to_string).collect();
+        Some(format!("is {rate_hz}, which {} has not; expected one of {}", self.name(), known.join(", ")))
     }
 }
 

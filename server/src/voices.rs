@@ -133,7 +133,7 @@ async fn form(app: &App, mut parts: Multipart) -> ApiResult<Form> {
             match name.as_str() {
                 "audio_sample" => {
                     form.sample = Some(bytes.to_vec());
-                    kind.into_iter().for_each(|kind| drop(form.words.insert(MIME_TYPE.to_owned(), kind)));
+                    form.words.extend(kind.map(|kind| (MIME_TYPE.to_owned(), kind)));
                 }
                 _ => {
                     let word = String::from_utf8(bytes.to_vec()).map_err(|_| ApiError::field(&name, "is not UTF-8"))?;

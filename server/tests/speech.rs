@@ -21,6 +21,13 @@ fn as_bytes(samples: &[i16]) -> Vec<u8> {
     samples.iter().flat_map(|s| s.to_le_bytes()).collect()
 }
 
+/// A request for TEXT, with more fields.
+fn body_of(format: &str, more: Value) -> Value {
+    let mut body = json!({"input": TEXT, "voice": "slt", "response_format": format});
+    body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    body
+}
+
 #[test]
 fn every_format_carries_the_same_samples() {
     let server = Server::start(&[]);
@@ -51,11 +58,7 @@ fn every_format_carries_the_same_samples() {
 #[test]
 fn opus_is_the_whole_speech_however_it_is_sent() {
     let server = Server::start(&[]);
-    let body = |more: Value| {
-        let mut body = json!({"input": TEXT, "voice": "slt", "response_format": "opus"});
-        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-        body
-    };
+    let body = |more| body_of("opus", more);
     let streamed = server.speak(body(json!({})));
     assert_eq!((streamed.status, streamed.headers["content-type"].as_str()), (200, "audio/ogg"));
     assert!(streamed.pieces.len() > 2);
@@ -152,11 +155,7 @@ fn codes_are_the_engines() {
 #[test]
 fn rates_seeds_and_sampling_reach_the_engine() {
     let server = Server::start(&[]);
-    let speak = |more: Value| {
-        let mut body = json!({"input": TEXT, "voice": "slt", "response_format": "pcm"});
-        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-        server.speak(body)
-    };
+    let speak = |more| server.speak(body_of("pcm", more));
     let mut slow = request("slt");
     slow.delivery.sample_rate_hz = 8000;
     let answer = speak(json!({"sample_rate": 8000}));

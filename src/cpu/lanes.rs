@@ -347,12 +347,10 @@ fn decode(reference: &Reference, state: &mut Option<Sounder>, work: CodecWork) -
 mod tests {
     //! Would catch: a wake-up that is lost, or many that pile up while nobody waits.
     use super::*;
-    use crate::source::ModelSource;
 
     #[test]
     fn a_waker_wakes_however_often_and_leaves_one_message() {
-        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/models/demo");
-        let model = Model::open(&ModelSource::Folder(folder.into())).unwrap();
+        let model = Model::demo();
         let mut lanes = Lanes::new(&model, Some(1), 1).unwrap();
         let wake = lanes.waker();
         let mut done = Vec::new();

@@ -362,12 +362,10 @@ impl Decoder for Decoding {
 mod tests {
     //! Would catch: a reference that each utterance hears for itself, and a kept codec that is another's or gives other sound.
     use super::*;
-    use crate::source::ModelSource;
 
     #[test]
     fn a_reference_is_heard_once_and_changes_no_bit() {
-        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/models/demo");
-        let model = Model::open(&ModelSource::Folder(folder.into())).unwrap();
+        let model = Model::demo();
         let reference = Arc::new(Reference::new(model, Some(1)).unwrap());
         // More than the codec's window.
         let frames: Vec<Frame> = (0..100).map(|i| std::array::from_fn(|group| (7 * i + group as u16) % 60)).collect();

@@ -26,9 +26,9 @@ const WIDEST: usize = WIDTHS[0];
 /// Frames to samples, for many slots.
 pub(crate) struct Codec {
     // Dropped in this order: a recording goes before what it touches.
-    recordings: [Graph; WIDTHS.len()],
+    recordings: Vec<Graph>, // by width
     /// For frames whose samples nobody wants, nor those of what follows soon: the transformer alone.
-    skims: [Graph; WIDTHS.len()],
+    skims: Vec<Graph>,
     _kernels: Arc<Kernels>,
     model: Arc<Model>,
     stream: Stream,
@@ -133,11 +133,8 @@ impl Codec {
                     if sound { launches.all(&kv, frames) } else { launches.skim(&kv, frames) }
                 })
             };
-        let record_all = |sound| -> Result<[Graph; WIDTHS.len()]> {
-            let [a, b, c, d] = WIDTHS.map(|frames| record(frames, sound));
-            Ok([a?, b?, c?, d?])
-        };
-        let [recordings, skims] = [record_all(true)?, record_all(false)?];
+        let record_all = |sound| WIDTHS.into_iter().map(|frames| record(frames, sound)).collect::<Result<Vec<_>>>();
+        let (recordings, skims) = (record_all(true)?, record_all(false)?);
         desk.codes.fill(&stream, 0)?;
         recordings.iter().chain(&skims).try_for_each(|recording| recording.launch(&stream))?;
         stream.synchronize()?;

@@ -632,12 +632,10 @@ fn check_sizes(config: &Config) -> Result<()> {
 mod tests {
     //! Would catch: a model that the reference speaks and the kernels would read or write out of bounds for. Needs no GPU.
     use super::*;
-    use crate::source::ModelSource;
 
     #[test]
     fn what_the_kernels_do_not_take_is_refused() {
-        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/models/demo");
-        let model = Model::open(&ModelSource::Folder(folder.into())).unwrap();
+        let model = Model::demo();
         check_sizes(&model.config).unwrap();
         let refused = |change: &dyn Fn(&mut Config), words: &str| {
             let mut config = model.config.clone();

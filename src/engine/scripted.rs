@@ -10,7 +10,6 @@ use crate::frame::{DEGENERATE_FRAMES, End, FRAME_TIME, Frame, SAMPLES_PER_FRAME}
 use crate::model::Model;
 use crate::prompt::Prompt;
 use crate::request::{Layout, LengthCap, OnDry, Output, ReferenceSpeech, Regex, Request, Voice, VoicePrompt};
-use crate::source::ModelSource;
 use std::cell::Cell;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -227,11 +226,7 @@ impl Device {
     }
 }
 
-static MODEL: LazyLock<Arc<Model>> = LazyLock::new(open);
-
-fn open() -> Arc<Model> {
-    Model::open(&ModelSource::Folder(concat!(env!("CARGO_MANIFEST_DIR"), "/models/demo").into())).unwrap()
-}
+static MODEL: LazyLock<Arc<Model>> = LazyLock::new(Model::demo);
 
 fn frame(code: u16) -> Frame {
     let mut frame = [0; 16];
@@ -459,7 +454,7 @@ fn a_flush_speaks_the_last_word_and_text_may_follow() {
 
 /// A Base model, which the embedded one becomes by the word.
 fn base() -> Arc<Model> {
-    let mut model = open();
+    let mut model = Model::demo();
     let config = &mut Arc::get_mut(&mut model).unwrap().config;
     (config.kind, config.speakers) = (ModelKind::Base, Default::default());
     model
@@ -645,7 +640,7 @@ fn with_positions_behind_the_prompt(more: usize) -> Arc<Model> {
         let _stream = stream(&device, &frames_only(), TEXT);
         device.expect_prefill(0)
     };
-    let mut model = open();
+    let mut model = Model::demo();
     Arc::get_mut(&mut model).unwrap().config.max_positions = positions + more;
     model
 }

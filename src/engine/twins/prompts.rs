@@ -7,7 +7,6 @@ use crate::device::KvNumbers;
 use crate::model::Model;
 use crate::prompt::{CodecInput, Position};
 use crate::request::{Randomness, SamplingOptions};
-use crate::source::ModelSource;
 use std::sync::Arc;
 
 /// Of the scores and hiddens of a prompt, relative to the largest.
@@ -16,8 +15,7 @@ const OFF: f32 = 1e-4;
 #[test]
 #[ignore = "needs an NVIDIA GPU"]
 fn prompts_of_one_position_and_a_few() {
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/models/demo");
-    let model = Model::open(&ModelSource::Folder(folder.into())).unwrap();
+    let model = Model::demo();
     let cpu = Arc::new(Reference::new(model.clone(), None).unwrap());
     let gpu = stepwise::Gpu::open(&model, 0, KvNumbers::F32).unwrap();
     let sampling = SamplingOptions::default().settle(&model.config.sampling).unwrap();

@@ -8,16 +8,11 @@ use crate::error::{Error, Result};
 use crate::frame::Frame;
 use crate::model::Model;
 use crate::request::{Layout, Output, Request, Voice};
-use crate::source::ModelSource;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// Only a failing test waits for it.
 const PATIENCE: Wait = Wait::AtMost(Duration::from_secs(60));
-
-fn model() -> Arc<Model> {
-    Model::open(&ModelSource::Folder(concat!(env!("CARGO_MANIFEST_DIR"), "/models/demo").into())).unwrap()
-}
 
 fn open(model: &Arc<Model>) -> Result<Engine> {
     let device = Some(Device::Cuda(0));
@@ -75,7 +70,7 @@ fn fill(gpu: &Gpu, leave_bytes: usize) -> Vec<Span<u8>> {
 #[ignore = "needs an NVIDIA GPU"]
 fn a_full_device_says_how_much_was_needed() {
     const TEXT: &str = "The river was quiet in the morning, and a thin mist lay over the fields.";
-    let (gpu, model) = (Gpu::open(), model());
+    let (gpu, model) = (Gpu::open(), Model::demo());
     let engine = open(&model).unwrap();
     let short = say(&engine, TEXT, 20).unwrap();
     let words = ["bytes asked for", "free on"];
@@ -109,7 +104,7 @@ fn a_spoilt_context_is_an_error() {
         assert!(done.status.success() && said.contains("1 passed"), "{}", done.status);
         return;
     }
-    let (gpu, model) = (Gpu::open(), model());
+    let (gpu, model) = (Gpu::open(), Model::demo());
     let engine = open(&model).unwrap();
     assert!(!say(&engine, "Yes.", 10).unwrap().is_empty());
     let mut begun = engine.stream(&request(50)).unwrap();
